@@ -1,0 +1,58 @@
+/** What a torrent says, as plain data: made by `metainfo.ts`, read by every layer above. */
+import type { DiskOffset, PieceIndex, TorrentOffset } from "../units.ts";
+
+/**
+ * Runs of used bytes, in torrent order. Three parallel arrays so that 2 million extents cost 48 MB and no objects.
+ * `torrentOffsetBytes[i]` is where extent i starts in the payload (sum of the lengths before it).
+ * Lengths are at least 1; extents do not overlap on disk and disk offsets ascend.
+ */
+export interface ExtentTable {
+  readonly count: number;
+  readonly diskOffsetBytes: Float64Array;
+  readonly lengthBytes: Float64Array;
+  readonly torrentOffsetBytes: Float64Array;
+  /** Sum of all lengths. */
+  readonly totalBytes: number;
+}
+
+/** Ranges that must read as zero on the target. Ascending, disjoint from each other and from the extents. */
+export interface RangeTable {
+  readonly count: number;
+  readonly diskOffsetBytes: Float64Array;
+  readonly lengthBytes: Float64Array;
+}
+
+/** info["diskswarm"]: what our captures add; absent in EZIO's and ordinary torrents. */
+export interface ImageInfo {
+  readonly version: 1;
+  readonly diskBytes: number;
+  readonly sectorBytes: number;
+  readonly kind: "disk" | "partition" | "file";
+  readonly zeroRanges: RangeTable;
+}
+
+export interface Metainfo {
+  /** SHA-1 of the raw info bytes, 20 bytes. */
+  readonly infoHash: Uint8Array;
+  /** The raw bytes of the info dictionary, exactly as hashed. */
+  readonly infoBytes: Uint8Array;
+  readonly name: string;
+  readonly pieceBytes: number;
+  readonly pieceCount: number;
+  /** pieceCount SHA-1 digests, 20 bytes each. */
+  readonly pieceHashes: Uint8Array;
+  readonly extents: ExtentTable;
+  /** "extents": file names are disk offsets; "single": one ordinary file from offset 0. */
+  readonly layout: "extents" | "single";
+  readonly image: ImageInfo | null;
+  /** BEP 27: peers come from its trackers alone; no PEX, no local discovery. */
+  readonly isPrivate: boolean;
+  /** Tracker tiers (BEP 12), in order; empty when none is named. */
+  readonly trackers: string[][];
+  /** Where the capture read from (outside the info dictionary; never served over HTTP), or null. */
+  readonly sourcePath: string | null;
+}
+
+/** Bytes of piece `index`: pieceBytes, or what is left for the last. */
+export type PieceLength = (index: PieceIndex) => number;
+export type ExtentVisitor = (disk: DiskOffset, torrent: TorrentOffset, lengthBytes: number) => void;
