@@ -30,3 +30,26 @@ export const REQUESTS_OUTSTANDING_DEFAULT = 250;
 export const HEAD_BYTES = 128 * KiB;
 /** Smallest slab pool: below, nothing can be received while something is written. */
 export const POOL_BYTES_MIN = 16 * MiB;
+
+/** Seconds between two announces of one peer (BEP 3 `interval`): a fleet meshes within one of them, 10,000 nodes cost 333 announces/s. */
+export const ANNOUNCE_INTERVAL_S = 30;
+/** Least seconds between two announces (`min interval`): a node that knows nobody asks this often. */
+export const ANNOUNCE_INTERVAL_MIN_S = 5;
+/** A peer is forgotten after this many intervals of silence: one lost announce is no reason, a dead node is gone in 90 s. */
+export const ANNOUNCE_INTERVALS_KEPT = 3;
+/** Peers returned when the client does not say: more than it dials, few enough that 10,000 nodes do not dial the same one. */
+export const TRACKER_PEERS_RETURNED = 30;
+/** Peers returned at most, whatever `numwant` asks: BEP 3's old default, and one UDP reply stays below an Ethernet frame. */
+export const TRACKER_PEERS_RETURNED_MAX = 50;
+/** Peers kept per swarm: twice the largest fleet simulated. Beyond, callers are answered but not remembered. */
+export const TRACKER_PEERS_PER_SWARM_MAX = 20_000;
+/** Peers kept in all swarms together, about 100 bytes each: an open tracker stays below 10 MB whatever is sent to it. */
+export const TRACKER_PEERS_MAX = 100_000;
+/** Swarms an open tracker creates for whoever asks; allowed torrents are not counted. */
+export const TRACKER_SWARMS_OPEN_MAX = 1000;
+/** Info-hashes answered in one scrape: what fits a UDP packet (BEP 15). */
+export const TRACKER_SCRAPE_MAX = 74;
+/** Longest URL of an announce or scrape: a scrape of 74 percent-encoded hashes needs 5.5 KiB. */
+export const TRACKER_URL_BYTES_MAX = 8 * KiB;
+/** Largest tracker reply read by a client: 1,000 peers in the dictionary form. */
+export const TRACKER_REPLY_BYTES_MAX = 128 * KiB;
