@@ -1,0 +1,127 @@
+/**
+ * Every number of the swarm's policy with its reason, and the options of a `Swarm`.
+ *
+ * Everyone in a deployment is a friend and wants everything: there is no tit-for-tat, only an order of who is
+ * served first. The values were swept with `test/sim/run.ts`.
+ */
+import { KiB, MiB } from "../units.ts";
+import { BLOCK_BYTES } from "../limits.ts";
+import type { Random } from "./random.ts";
+
+/** The grain of progress inside a piece: what every client serves in one request. */
+export const UNIT_BYTES = BLOCK_BYTES;
+
+/** Smallest outbox: both handshakes and a few hundred frames fit. */
+export const OUTBOX_BYTES_MIN = 2 * KiB;
+/** Outbox that also holds one 16 KiB block of metadata (BEP 9) and its dictionary. */
+export const OUTBOX_BYTES = 24 * KiB;
+
+export interface SwarmTuning {
+  /** Our `ds_block` offer: the largest block requested from or sent to our own kind. 16 KiB switches it off. */
+  readonly blockBytesMax: number;
+  /** Requested and not yet received, per source, to begin with; grows to four times this with rate * latency. */
+  readonly outstandingBytesPerSource: number;
+  /** Pieces begun and not yet fully received. More are begun only while sources would otherwise idle below it. */
+  readonly piecesInFlightMax: number;
+  /** Connections that we dial, including those still being dialled. */
+  readonly dialMax: number;
+  /** Connections that we accept. */
+  readonly acceptMax: number;
+  /** Peers served at the same time: 4 on a node, 6 on the seeder. */
+  readonly uploadSlots: number;
+  /** A source that has requests and sends nothing for this long loses them to others. */
+  readonly snubTimeoutMs: number;
+  /** A peer that sends nothing at all for this long is dropped (BEP 3: two minutes, plus some delay). */
+  readonly idleTimeoutMs: number;
+  /** A connection whose handshake takes longer is dropped: it holds one of few places. */
+  readonly handshakeTimeoutMs: number;
+  /** Rarest first only among this many pieces from the first missing one, so that a rotational disk writes in sequence; 0: off. */
+  readonly windowPieces: number;
+}
+
+export interface SwarmOptions extends SwarmTuning {
+  /** SHA-1 of the info dictionary, 20 bytes. */
+  readonly infoHash: Uint8Array;
+  /** Ours, 20 bytes. */
+  readonly peerId: Uint8Array;
+  readonly pieceCount: number;
+  readonly pieceBytes: number;
+  readonly totalBytes: number;
+  /** Where others reach us; 0: nowhere. */
+  readonly listenPort: number;
+  /** Requests never cross a multiple of this inside a piece. A power of two, at least 16 KiB. */
+  readonly slabBytes: number;
+  readonly random: Random;
+  /** The raw info dictionary to serve by BEP 9, or null. */
+  readonly metadata: Uint8Array | null;
+  /** BEP 27: no peer exchange. */
+  readonly isPrivate: boolean;
+  /** Never downloads, whatever it lacks. */
+  readonly seedOnly: boolean;
+}
+
+/** Where a torrent starts; the host lowers the byte values when it has little memory. */
+export const TUNING_DEFAULT: SwarmTuning = {
+  // One recv per 256 KiB costs a quarter less CPU than per 16 KiB; requests are cut to a quarter of what is outstanding.
+  blockBytesMax: 1 * MiB,
+  // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
+  outstandingBytesPerSource: 1 * MiB,
+  piecesInFlightMax: 8,
+  dialMax: 10,
+  acceptMax: 20,
+  uploadSlots: 4,
+  snubTimeoutMs: 10_000,
+  idleTimeoutMs: 150_000,
+  handshakeTimeoutMs: 10_000,
+  windowPieces: 0,
+};
+
+/** The seeder serves more at once: it is the only one at the start, and it has nothing else to do. */
+export const UPLOAD_SLOTS_SEEDER = 6;
+
+/** Outstanding bytes grow with the rate up to this multiple of `outstandingBytesPerSource`. */
+export const OUTSTANDING_GROWTH_MAX = 4;
+/** A source should always have this much time's worth of requests: twice a loaded LAN's answer time. */
+export const OUTSTANDING_AHEAD_MS = 50;
+/** Entries of the ring of outstanding requests: 4 MiB in 16 KiB blocks is 256; `reqq` allows up to this. */
+export const REQUESTS_OUTSTANDING_MAX = 512;
+
+/** A silent connection gets a keep-alive after this long; well below the two minutes of BEP 3, far above aria2's 5 s flood limit. */
+export const KEEP_ALIVE_MS = 90_000;
+/** Housekeeping interval: rates, snubs, slots, dialling. */
+export const TICK_MS = 250;
+
+/** First wait before an address is dialled again; doubles with each failure. */
+export const REDIAL_MIN_MS = 1_000;
+/** Longest wait: a node that was rebooted is back within half a minute of answering. */
+export const REDIAL_MAX_MS = 30_000;
+/** Addresses remembered; above it, those that failed most are forgotten. A fleet of a thousand fits. */
+export const KNOWN_PEERS_MAX = 2_048;
+/** Hosts banned; the oldest is forgiven when full. */
+export const BANS_MAX = 4_096;
+/** A host that contributed to this many bad pieces of several sources is banned like an exact culprit. */
+export const SUSPICIONS_MAX = 2;
+
+/** Blocks that nobody asked for are thrown away; after this many the peer is dropped. */
+export const UNREQUESTED_BLOCKS_MAX = 32;
+/** Pieces suggested by a seeder (BEP 6) that a session remembers, and that a seeder keeps ahead of a peer. */
+export const SUGGESTIONS_KEPT = 16;
+/** How many pieces the seeder suggests ahead of what the peer has: the one being fetched and the next. */
+export const SUGGESTIONS_AHEAD = 2;
+/** Sources that may fetch the same unit at once in the endgame. */
+export const ENDGAME_COPIES_MAX = 2;
+
+/** A slot goes to the next in line after one piece or this long, whichever is first: a slow peer must not hold it. */
+export const SLOT_MS_MAX = 5_000;
+/** A slot whose peer asks for nothing this long goes to the next in line. */
+export const SLOT_IDLE_MS = 500;
+/** Other clients keep a slot at least this long: aria2 drops a peer after two choke flips in 5 s. */
+export const SLOT_MS_MIN_FOREIGN = 10_000;
+/** A connection in which neither side wants anything may give its place to a newcomer after this long. */
+export const USELESS_MS = 5_000;
+
+/** BEP 11: one message a minute, and at most 50 addresses in it. */
+export const PEX_INTERVAL_MS = 60_000;
+export const PEX_ADDRESSES_MAX = 50;
+/** Metadata requests of one peer waiting for room in its outbox (BEP 9). */
+export const METADATA_REQUESTS_MAX = 64;
