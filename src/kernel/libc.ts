@@ -55,9 +55,10 @@ const SYMBOLS = {
 } as const;
 
 type Signatures = typeof SYMBOLS;
+type Numbers<Types extends readonly unknown[]> = { -readonly [Index in keyof Types]: number };
 /** Every argument and every answer is a number: addresses and 64-bit sizes are safe integers here. */
 type Libc = {
-  readonly [Name in keyof Signatures]: (...args: { -readonly [Index in keyof Signatures[Name]["args"]]: number }) => number;
+  readonly [Name in keyof Signatures]: (...args: Numbers<Signatures[Name]["args"]>) => number;
 };
 
 /** glibc first, then musl under its names on Alpine and elsewhere; `libc.so` of glibc is a text file, so it comes last. */
