@@ -9,6 +9,8 @@ export const BLOCK_BYTES = 16 * KiB;
 export const BLOCK_BYTES_MAX = 1 * MiB;
 /** Largest frame accepted other than bitfield: length prefix plus a block of the largest size. */
 export const FRAME_BYTES_MAX = BLOCK_BYTES_MAX + 16;
+/** Largest extended message (BEP 10) accepted: a 16 KiB piece of metadata, a handshake or a peer list stay far below. */
+export const EXTENDED_BYTES_MAX = 64 * KiB;
 /** Piece sizes are powers of two in this range: below, hash lists grow; above, EZIO's buffers end. */
 export const PIECE_BYTES_MIN = 16 * KiB;
 export const PIECE_BYTES_MAX = 16 * MiB;
