@@ -30,8 +30,6 @@ export interface PeerOptions {
   readonly delta: "auto" | "always" | "never";
   /** Seed only: hash the whole source first. */
   readonly check: boolean;
-  /** Deploy only: read the target back and hash it after it was flushed. */
-  readonly verify: boolean;
   /** How long a finished node goes on serving, in ms; "swarm": until no connected peer still downloads. */
   readonly lingerMs: number | "swarm";
   /** How long having nobody to fetch from is borne, in ms. */
@@ -47,8 +45,8 @@ export interface SourceShare {
 }
 
 export interface PeerStats {
-  readonly phase: "metadata" | "check" | "fetch" | "flush" | "verify" | "serve";
-  /** Bytes of the image that are proven on the target (in phase check/verify: bytes read so far). */
+  readonly phase: "metadata" | "check" | "fetch" | "flush" | "serve";
+  /** Bytes of the image that are proven on the target (in phase check: bytes read so far). */
   readonly bytesDone: number;
   readonly bytesTotal: number;
   /** Payload bytes received and used. */
@@ -74,7 +72,6 @@ export type PeerEvent =
       readonly type: "done";
       readonly stats: PeerStats;
       readonly flushed: true;
-      readonly verified: boolean;
       readonly seconds: number;
       readonly sources: readonly SourceShare[];
     }

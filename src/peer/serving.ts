@@ -1,0 +1,85 @@
+/**
+ * The way out: which slab holds the bytes of a request, and reading those from the disk that none holds.
+ *
+ * A part is read whole (up to a slab), so that the requests behind the first find it in the cache. What a
+ * remote peer has queued is its read-ahead: the parts of its first requests are read before they are due.
+ */
+import type { Address } from "../kernel/reactor.ts";
+import type { Metainfo } from "../torrent/types.ts";
+import type { Session } from "../swarm/session.ts";
+import type { SlabIndex, SlabPool } from "./slabs.ts";
+
+const NONE = -1;
+/** Requests of one peer that are looked at ahead of the first: 4 MiB in 256 KiB blocks. */
+const LOOK_AHEAD_REQUESTS = 16;
+/** Parts of one peer read ahead: the one being sent and the ones behind it. */
+const LOOK_AHEAD_PARTS = 3;
+
+export interface ServingHandler {
+  /** Reads `lengthBytes` of the payload into `address`; `loaded(slab)` is called when all of it is there. */
+  read(slab: SlabIndex, torrentOffsetBytes: number, lengthBytes: number, address: Address): void;
+}
+
+export class Serving {
+  #reading = 0;
+
+  constructor(
+    readonly metainfo: Metainfo,
+    readonly pool: SlabPool,
+    readonly handler: ServingHandler,
+    /** Parts being read at once, for all peers together. */
+    readonly readsMax: number,
+  ) {}
+
+  /** Reads under way. */
+  get reading(): number {
+    return this.#reading;
+  }
+
+  /** The slab that holds a queued request's bytes now, or -1. */
+  slabOf(session: Session, upload: number): SlabIndex {
+    const slab = this.pool.find(session.uploadPiece(upload), this.#part(session, upload));
+    return slab !== NONE && this.pool.isValid(slab) ? slab : NONE;
+  }
+
+  /** Address of a request's first byte inside its slab. */
+  addressOf(slab: SlabIndex, begin: number): Address {
+    return this.pool.address(slab) + (begin % this.pool.slabBytes);
+  }
+
+  /** Starts reading what the first requests of a session will need. */
+  readAhead(session: Session): void {
+    const requests = Math.min(session.uploadCount, LOOK_AHEAD_REQUESTS);
+    let parts = 0;
+    let last = NONE;
+    for (let i = 0; i < requests && parts < LOOK_AHEAD_PARTS; i++) {
+      const piece = session.uploadPiece(i);
+      const part = this.#part(session, i);
+      const key = piece * this.pool.partsPerPiece + part;
+      if (key === last) continue;
+      last = key;
+      parts++;
+      if (this.pool.find(piece, part) !== NONE) continue;
+      if (this.#reading >= this.readsMax) return;
+      const slab = this.pool.bind(piece, part);
+      if (slab === NONE) return;
+      this.#reading++;
+      const startBytes = piece * this.metainfo.pieceBytes;
+      const pieceBytes = Math.min(this.metainfo.pieceBytes, this.metainfo.extents.totalBytes - startBytes);
+      const partStart = part * this.pool.slabBytes;
+      const lengthBytes = Math.min(this.pool.slabBytes, pieceBytes - partStart);
+      this.handler.read(slab, startBytes + partStart, lengthBytes, this.pool.address(slab));
+    }
+  }
+
+  /** The read of a slab completed in full. */
+  loaded(slab: SlabIndex): void {
+    this.#reading--;
+    this.pool.markValid(slab);
+    this.pool.unpin(slab);
+  }
+
+  #part(session: Session, upload: number): number {
+    return Math.floor(session.uploadBegin(upload) / this.pool.slabBytes);
+  }
+}
