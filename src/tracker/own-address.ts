@@ -1,0 +1,76 @@
+/**
+ * This machine's addresses as a caller elsewhere would reach them. A seeder beside the tracker announces from
+ * 127.0.0.1; nodes must be told the address of the interface that they themselves are on.
+ */
+import { networkInterfaces } from "node:os";
+import { canonicalHost, hostBytes } from "../wire/address.ts";
+
+interface OwnAddress {
+  readonly interfaceName: string;
+  /** 4 or 16. */
+  readonly bytes: Uint8Array;
+  readonly prefixBits: number;
+}
+
+export interface OwnHosts {
+  readonly host4: Uint8Array | null;
+  readonly host6: Uint8Array | null;
+}
+
+/** Interfaces come and go (DHCP); asking the kernel on every announce would cost more than the announce. */
+const REFRESH_MS = 5000;
+const NOWHERE: OwnHosts = { host4: null, host6: null };
+
+export class OwnAddresses {
+  readonly #fixed: Uint8Array | null;
+  #addresses: OwnAddress[] = [];
+  #readMs = Number.NEGATIVE_INFINITY;
+
+  /** `listen` is the address that the tracker is bound to; a wildcard leaves the choice to the caller's subnet. */
+  constructor(listen: string) {
+    const host = canonicalHost(listen);
+    const bytes = host === null ? null : hostBytes(host);
+    this.#fixed = bytes === null || bytes.every((byte) => byte === 0) || bytes[0] === 127 ? null : bytes;
+  }
+
+  /** Addresses for a caller with that packed endpoint (6 or 18 bytes). */
+  for(endpoint: Uint8Array, nowMs: number): OwnHosts {
+    const caller = endpoint.subarray(0, endpoint.length - 2);
+    if (caller.length === 4 && caller[0] === 127) return NOWHERE;
+    if (nowMs - this.#readMs > REFRESH_MS) {
+      this.#addresses = readAddresses();
+      this.#readMs = nowMs;
+    }
+    const near = this.#addresses.find((own) => sharePrefix(own.bytes, caller, own.prefixBits));
+    return { host4: this.#choose(4, near), host6: this.#choose(16, near) };
+  }
+
+  #choose(length: number, near: OwnAddress | undefined): Uint8Array | null {
+    if (this.#fixed?.length === length) return this.#fixed;
+    if (near?.bytes.length === length) return near.bytes;
+    const ofFamily = this.#addresses.filter((own) => own.bytes.length === length);
+    return (ofFamily.find((own) => own.interfaceName === near?.interfaceName) ?? ofFamily[0])?.bytes ?? null;
+  }
+}
+
+/** Addresses of all interfaces but loopback. Link-local IPv6 is left out: it means nothing without a scope. */
+function readAddresses(): OwnAddress[] {
+  const found: OwnAddress[] = [];
+  for (const [interfaceName, entries] of Object.entries(networkInterfaces())) {
+    for (const entry of entries ?? []) {
+      if (entry.internal || entry.cidr === null || /^fe[89ab]/i.test(entry.address)) continue;
+      const bytes = hostBytes(entry.address);
+      if (bytes) found.push({ interfaceName, bytes, prefixBits: Number(entry.cidr.split("/")[1]) });
+    }
+  }
+  return found;
+}
+
+/** True where both addresses are of one family and of one subnet of `prefixBits`. */
+export function sharePrefix(a: Uint8Array, b: Uint8Array, prefixBits: number): boolean {
+  if (a.length !== b.length) return false;
+  const whole = prefixBits >> 3;
+  for (let n = 0; n < whole; n++) if (a[n] !== b[n]) return false;
+  const restBits = prefixBits & 7;
+  return restBits === 0 || a[whole]! >> (8 - restBits) === b[whole]! >> (8 - restBits);
+}
