@@ -95,6 +95,16 @@ export class Intake implements HashHandler {
     return this.hasher.contextsMax - this.#free.length;
   }
 
+  /** True while a hash worker or the disk may still touch a slab. */
+  get busy(): boolean {
+    for (let context = 0; context < this.#piece.length; context++) {
+      if (this.#piece[context] === NONE) continue;
+      if (this.#writesPending[context]! > 0 || this.#finishSubmitted[context] === 1) return true;
+      if (this.#hashDoneBytes[context]! < this.#hashSubmittedBytes[context]!) return true;
+    }
+    return false;
+  }
+
   /** Keeps memory for bytes [begin, begin + length) of a piece, which lie in one part. False: none now. */
   reserve(piece: number, begin: number): boolean {
     let context = this.#contextOf[piece]!;

@@ -1,0 +1,345 @@
+/**
+ * The peer itself: joins the swarm (which decides), the kernel (which moves bytes) and the disk.
+ *
+ * One thread owns everything here. A turn of the loop: wait for completions, turn them into events of the
+ * swarm, drain what it asks for (dial, close, send, receive), hand hashes and writes on, submit. Nothing
+ * that the swarm asks for is done inside its call: it is queued and done after it, so it is never re-entered.
+ */
+import { assert } from "../errors.ts";
+import { DiskQueue, type DiskFiles, type SegmentLocator, type WithheldHead } from "../disk/queue.ts";
+import type { Hasher } from "../disk/hasher.ts";
+import { nowMs } from "../kernel/clock.ts";
+import type { Address, Reactor, Token } from "../kernel/reactor.ts";
+import type { Listener } from "../kernel/sockets.ts";
+import { KiB } from "../units.ts";
+import type { CloseReason, SwarmActions, SwarmReport } from "../swarm/actions.ts";
+import { OUTBOX_BYTES, type SwarmOptions } from "../swarm/policy.ts";
+import type { Session } from "../swarm/session.ts";
+import { Swarm } from "../swarm/swarm.ts";
+import type { Metainfo } from "../torrent/types.ts";
+import type { PieceIndex } from "../units.ts";
+import type { Bitfield } from "../wire/bitfield.ts";
+import { formatAddress, type PeerAddress } from "../wire/address.ts";
+import type { Connection, ConnectionHost } from "./connection.ts";
+import { Connections, type ConnectionsHandler } from "./connections.ts";
+import { Intake, type IntakeHandler } from "./intake.ts";
+import type { MemoryPlan } from "./policy.ts";
+import { Serving, type ServingHandler } from "./serving.ts";
+import { SlabPool } from "./slabs.ts";
+import { Op, token, tokenIndex, tokenOp } from "./tokens.ts";
+
+/** Kernel operations on the disk at once: enough for scattered extents, few enough for one disk's queue. */
+const DISK_OPS_MAX = 128;
+/** Payload that nobody asked for is received here. */
+export const SCRATCH_BYTES = 64 * KiB;
+/** Longest sleep, so that messages about time are never late. */
+const SLEEP_MS_MAX = 500;
+
+/** Open resources that a node is given; it closes none of them but its connections and the listener. */
+export interface NodeResources {
+  readonly reactor: Reactor;
+  readonly listener: Listener;
+  readonly hasher: Hasher;
+  readonly metainfo: Metainfo;
+  readonly files: DiskFiles;
+  readonly segments: SegmentLocator;
+  readonly head: WithheldHead | null;
+  /** plan.slabCount * plan.slabBytes bytes for slabs, then SCRATCH_BYTES. */
+  readonly memoryAddress: Address;
+  readonly plan: MemoryPlan;
+  readonly swarmOptions: SwarmOptions;
+  readonly have: Bitfield;
+}
+
+/** What a node tells its owner; called from inside its loop. */
+export interface NodeObserver {
+  report(event: SwarmReport): void;
+  acceptFailed(errno: number): void;
+  /** Once per turn: messages, progress, time-outs. Returns true to end the loop. */
+  turn(nowMs: number): boolean;
+  /** A completion of an operation that the observer submitted itself. */
+  completed(operation: Token, result: number): void;
+}
+
+export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, IntakeHandler, ServingHandler {
+  readonly reactor: Reactor;
+  readonly pool: SlabPool;
+  readonly intake: Intake | null;
+  readonly serving: Serving;
+  readonly swarm: Swarm;
+  readonly disk: DiskQueue;
+  readonly connections: Connections;
+  readonly scratchAddress: Address;
+  readonly scratchBytes = SCRATCH_BYTES;
+  /** Monotonic ms at which payload last arrived. */
+  lastPayloadMs = nowMs();
+  readonly #fetchedFrom = new Map<string, number>();
+  readonly #hasher: Hasher;
+  readonly #observer: NodeObserver;
+  #dirty: Connection[] = [];
+  #dirtySpare: Connection[] = [];
+  readonly #toClose: Session[] = [];
+  readonly #toDial: PeerAddress[] = [];
+  #loaded = false;
+
+  constructor(resources: NodeResources, observer: NodeObserver) {
+    const { reactor, metainfo, plan, hasher } = resources;
+    this.reactor = reactor;
+    this.#observer = observer;
+    this.#hasher = hasher;
+    const partsPerPiece = Math.ceil(metainfo.pieceBytes / plan.slabBytes);
+    this.pool = new SlabPool(resources.memoryAddress, plan.slabBytes, plan.slabCount, partsPerPiece);
+    this.scratchAddress = resources.memoryAddress + plan.slabCount * plan.slabBytes;
+    const tokenOf = (index: number) => token(Op.disk, index);
+    const done = (isWrite: boolean, tag: number) => this.#diskDone(isWrite, tag);
+    this.disk = new DiskQueue(reactor, resources.files, resources.segments, resources.head, done, tokenOf, plan.slabCount, DISK_OPS_MAX);
+    this.intake = resources.swarmOptions.seedOnly ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
+    this.serving = new Serving(metainfo, this.pool, this, plan.readsMax);
+    this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
+    const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + 2;
+    this.connections = new Connections(this, this, resources.listener, connectionsMax, OUTBOX_BYTES);
+  }
+
+  /** Runs until the observer ends it. Throws DiskFault and AssertionError. */
+  run(): void {
+    const completion = (operation: Token, result: number) => this.#completed(operation, result);
+    for (;;) {
+      const now = nowMs();
+      if (this.swarm.nextTickMs() <= now) this.swarm.tick(now);
+      const dialsMs = this.connections.expireDials(now);
+      this.connections.accept(now);
+      this.settle();
+      if (this.#observer.turn(now)) return;
+      this.settle();
+      this.#hasher.sleeping(true);
+      const drained = this.intake === null ? 0 : this.#hasher.drain(this.intake);
+      const wakeMs = Math.min(this.swarm.nextTickMs(), dialsMs, now + SLEEP_MS_MAX);
+      this.reactor.run(drained > 0 || this.#hasWork() ? 0 : Math.max(0, wakeMs - nowMs()), completion);
+      this.#hasher.sleeping(false);
+      if (this.intake !== null) this.#hasher.drain(this.intake);
+    }
+  }
+
+  /** Ends all connections and waits for what is on its way to the disk. */
+  shutdown(): void {
+    this.swarm.shutdown(nowMs());
+    this.#drainRequests();
+    this.connections.shutdown();
+    const completion = (operation: Token, result: number) => this.#completed(operation, result);
+    while (!this.connections.idle || this.disk.pending > 0 || this.intake?.busy) {
+      this.#hasher.sleeping(true);
+      const drained = this.intake === null ? 0 : this.#hasher.drain(this.intake);
+      this.reactor.run(drained > 0 ? 0 : SLEEP_MS_MAX, completion);
+      this.#hasher.sleeping(false);
+      this.disk.pump();
+    }
+    this.connections.free();
+  }
+
+  /** Payload that was used, in bytes, by remote peer. */
+  shares(): ReadonlyMap<string, number> {
+    for (const connection of this.connections) this.#rememberShare(connection);
+    return this.#fetchedFrom;
+  }
+
+  /** Hands on whatever the last events caused, until nothing more follows. */
+  settle(): void {
+    do {
+      this.#drainRequests();
+      if (this.intake !== null) {
+        this.intake.pump();
+        if (this.intake.takeRelief()) this.swarm.memoryFreed(nowMs());
+      }
+      this.disk.pump();
+      if (this.#loaded) {
+        this.#loaded = false;
+        for (const connection of this.connections) {
+          if (connection.session !== null && connection.session.uploadCount > 0) this.#queue(connection);
+        }
+      }
+      const dirty = this.#dirty;
+      this.#dirty = this.#dirtySpare;
+      this.#dirtySpare = dirty;
+      for (const connection of dirty) {
+        connection.queued = false;
+        connection.pump();
+      }
+      dirty.length = 0;
+    } while (this.#hasWork());
+  }
+
+  // SwarmActions: called from inside the swarm; nothing here calls back into it.
+
+  reserve(piece: PieceIndex, begin: number): boolean {
+    assert(this.intake !== null, "a seeder requests nothing");
+    return this.intake.reserve(piece, begin);
+  }
+
+  discard(piece: PieceIndex): void {
+    this.intake?.discard(piece);
+  }
+
+  dial(address: PeerAddress): void {
+    this.#toDial.push(address);
+  }
+
+  close(session: Session, _reason: CloseReason): void {
+    this.#toClose.push(session);
+  }
+
+  wake(session: Session): void {
+    this.#queue(session.userData as Connection);
+  }
+
+  report(event: SwarmReport): void {
+    this.#observer.report(event);
+  }
+
+  // ConnectionsHandler
+
+  accepted(connection: Connection): void {
+    const session = this.swarm.incoming(nowMs(), connection.address, { outbox: connection.outbox });
+    if (session !== null) this.#attach(connection, session);
+  }
+
+  dialled(connection: Connection): void {
+    this.#attach(connection, this.swarm.outgoing(nowMs(), connection.address, { outbox: connection.outbox }));
+  }
+
+  dialFailed(address: PeerAddress): void {
+    this.swarm.dialFailed(nowMs(), address);
+  }
+
+  ended(connection: Connection): void {
+    this.#rememberShare(connection);
+    if (connection.session !== null) this.swarm.disconnected(nowMs(), connection.session);
+  }
+
+  acceptFailed(errno: number): void {
+    this.#observer.acceptFailed(errno);
+  }
+
+  // ConnectionHost
+
+  receivedControl(connection: Connection, bytes: Uint8Array): void {
+    this.swarm.receivedControl(nowMs(), connection.session!, bytes);
+  }
+
+  receivedPayload(connection: Connection, lengthBytes: number): void {
+    const session = connection.session!;
+    const now = nowMs();
+    this.lastPayloadMs = now;
+    if (!session.payloadDiscard && session.payloadReceived + lengthBytes === session.payloadLength) {
+      assert(this.intake !== null, "a seeder receives no payload");
+      connection.fetchedBytes += session.payloadLength;
+      this.intake.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);
+    }
+    this.swarm.receivedPayload(now, session, lengthBytes);
+  }
+
+  uploadStarted(connection: Connection): void {
+    this.swarm.uploadStarted(nowMs(), connection.session!);
+  }
+
+  uploadSent(connection: Connection, lengthBytes: number): void {
+    this.swarm.uploadSent(nowMs(), connection.session!, lengthBytes);
+  }
+
+  broken(connection: Connection, _why: string): void {
+    this.connections.close(connection);
+  }
+
+  // IntakeHandler and ServingHandler
+
+  write(tag: number, torrentOffsetBytes: number, lengthBytes: number, address: Address): void {
+    this.disk.submit(true, tag, torrentOffsetBytes, lengthBytes, address);
+  }
+
+  read(slab: number, torrentOffsetBytes: number, lengthBytes: number, address: Address): void {
+    this.disk.submit(false, slab, torrentOffsetBytes, lengthBytes, address);
+  }
+
+  verified(piece: number): void {
+    this.swarm.pieceVerified(nowMs(), piece as PieceIndex);
+  }
+
+  failed(piece: number): void {
+    this.swarm.pieceFailed(nowMs(), piece as PieceIndex);
+  }
+
+  #attach(connection: Connection, session: Session): void {
+    connection.session = session;
+    session.userData = connection;
+    this.#queue(connection);
+  }
+
+  #queue(connection: Connection): void {
+    if (connection.queued) return;
+    connection.queued = true;
+    this.#dirty.push(connection);
+  }
+
+  #hasWork(): boolean {
+    return this.#dirty.length > 0 || this.#toClose.length > 0 || this.#toDial.length > 0 || this.#loaded;
+  }
+
+  #rememberShare(connection: Connection): void {
+    if (connection.fetchedBytes === 0) return;
+    const peer = formatAddress(connection.address);
+    this.#fetchedFrom.set(peer, (this.#fetchedFrom.get(peer) ?? 0) + connection.fetchedBytes);
+    connection.fetchedBytes = 0;
+  }
+
+  #diskDone(isWrite: boolean, tag: number): void {
+    if (isWrite) {
+      this.intake!.written(tag);
+      return;
+    }
+    this.serving.loaded(tag);
+    this.#loaded = true;
+  }
+
+  #drainRequests(): void {
+    for (let session = this.#toClose.pop(); session !== undefined; session = this.#toClose.pop()) {
+      const connection = session.userData as Connection;
+      if (connection.session === session) this.connections.close(connection);
+    }
+    for (let address = this.#toDial.pop(); address !== undefined; address = this.#toDial.pop()) {
+      this.connections.dial(address, nowMs());
+    }
+  }
+
+  #completed(operation: Token, result: number): void {
+    const index = tokenIndex(operation);
+    switch (tokenOp(operation)) {
+      case Op.receive: {
+        const connection = this.connections.at(index);
+        connection.received(result);
+        this.#after(connection);
+        break;
+      }
+      case Op.send: {
+        const connection = this.connections.at(index);
+        connection.sent(result);
+        this.#after(connection);
+        break;
+      }
+      case Op.disk:
+        this.disk.completed(index, result);
+        break;
+      case Op.connect:
+        this.connections.connectCompleted(index, result);
+        break;
+      case Op.accept:
+        this.connections.acceptCompleted(result, nowMs());
+        break;
+      default:
+        this.#observer.completed(operation, result);
+    }
+  }
+
+  #after(connection: Connection): void {
+    if (connection.closing) this.connections.reap(connection);
+    else this.#queue(connection);
+  }
+}
