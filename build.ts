@@ -1,0 +1,176 @@
+/**
+ * Builds the executable: `npm run build -- [--target NAME|all] [--outfile PATH]`.
+ *
+ * Without a target it is for this machine: dist/diskswarm. For other machines (dist/diskswarm-NAME) the Bun
+ * runtime of that target comes from the npm registry, is checked against the digests pinned here and is kept
+ * in .cache/. Each file that was made is looked at: its machine and its C library must be those asked for.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { WORKER_ENTRIES } from "./src/kernel/threads.ts";
+import { formatBytes } from "./src/units.ts";
+
+const ROOT = import.meta.dir;
+const CACHE = join(ROOT, ".cache");
+
+interface Target {
+  /** Package of the runtime on the npm registry, in the version of the Bun that builds. */
+  readonly runtime: string;
+  /** SHA-512 of the package's archive as the registry lists it (`dist.integrity`). */
+  readonly integrity: string;
+  readonly machine: "x86-64" | "aarch64";
+  readonly library: "glibc" | "musl";
+}
+
+/** The digests below belong to this version; a newer Bun needs new ones (`npm view PACKAGE@VERSION dist.integrity`). */
+const RUNTIME_VERSION = "1.4.5";
+
+const TARGETS: Readonly<Record<string, Target>> = {
+  "linux-x64": {
+    runtime: "@oven/bun-linux-x64",
+    integrity: "sha512-IWX9BELoGHAUtMonkeSaNaZwXzRk+oDw6Mk+HBFXd3KHYIBNBsIGRupMZPcgNoDbJpLu6gAJjIoIVPZtt1aJ1g==",
+    machine: "x86-64",
+    library: "glibc",
+  },
+  // For processors before 2013, which lack AVX2.
+  "linux-x64-baseline": {
+    runtime: "@oven/bun-linux-x64-baseline",
+    integrity: "sha512-s8yMwYcFnnrA178gji0gZbkE2WVDej/Ti1x770oPfihxyRxSMNhGhiAQNXV53aDeraZxksdvKV/RAdQBCd0qPA==",
+    machine: "x86-64",
+    library: "glibc",
+  },
+  "linux-x64-musl": {
+    runtime: "@oven/bun-linux-x64-musl",
+    integrity: "sha512-10QoW/YfTgnURaGEaHpJCiXjLI2e5iTtfVDaA5JKcyUzaa1cq6cVUY9/Uq5XkYzvtRjHLRe9Oj/lTDIQcxy8HQ==",
+    machine: "x86-64",
+    library: "musl",
+  },
+  "linux-arm64": {
+    runtime: "@oven/bun-linux-aarch64",
+    integrity: "sha512-4BXmsSKnjOrlGWqZV4x/oWa7AVoR+B6lCXddMzOAXBIm3t50eslg9wb66gmtW1AamEQ1l1CDvmmruysEhqOWMg==",
+    machine: "aarch64",
+    library: "glibc",
+  },
+  "linux-arm64-musl": {
+    runtime: "@oven/bun-linux-aarch64-musl",
+    integrity: "sha512-XCNc+WvvMAdNNb+OWTogpy+N9wm62fkVeEVLb6how0RZhW5LPi6c7BlkeVCuWps7XjEl2saFpHFa20/1E+PAHg==",
+    machine: "aarch64",
+    library: "musl",
+  },
+};
+
+function main(words: string[]): void {
+  const wanted = option(words, "--target");
+  const outfile = option(words, "--outfile");
+  if (words.length > 0) fail(`unknown argument ${words[0]}; known are --target and --outfile`);
+  if (!wanted) return build(null, outfile ?? join(ROOT, "dist/diskswarm"));
+  const names = wanted === "all" ? Object.keys(TARGETS) : [wanted];
+  if (outfile && names.length > 1) fail("--outfile takes one target");
+  for (const name of names) {
+    if (!TARGETS[name]) fail(`unknown target ${name}; known are ${Object.keys(TARGETS).join(", ")} and all`);
+    build(name, outfile ?? join(ROOT, `dist/diskswarm-${name}`));
+  }
+}
+
+/** Takes `--name value` or `--name=value` out of the words. */
+function option(words: string[], name: string): string | null {
+  const at = words.findIndex((word) => word === name || word.startsWith(`${name}=`));
+  if (at < 0) return null;
+  const [word, next] = words.splice(at, words[at] === name ? 2 : 1);
+  return (word === name ? next : word!.slice(name.length + 1)) || fail(`${name} needs a value`);
+}
+
+function build(targetName: string | null, outfile: string): void {
+  const target = targetName === null ? null : TARGETS[targetName]!;
+  const flags = [
+    "--compile",
+    // Traces in bug reports name the source's lines; the runtime's 100 MB make the saving of a minifier vanish.
+    "--sourcemap=inline",
+    "--keep-names",
+    // The directory where an administrator happens to stand must not change what the executable does.
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+    `--define=DISKSWARM_BUILD="${buildId()}"`,
+    "--root=src",
+    `--outfile=${outfile}`,
+  ];
+  if (target) flags.push(`--target=bun-${targetName}`, `--compile-executable-path=${runtimeOf(target)}`);
+  const entries = ["main.ts", ...WORKER_ENTRIES].map((entry) => join("src", entry));
+  run([process.execPath, "build", ...flags, ...entries]);
+  if (target) checkExecutable(outfile, target);
+  else run([outfile, "--version"]);
+  console.log(`${outfile}: ${formatBytes(statSync(outfile).size)}`);
+}
+
+/** The same sources and packages give the same name, whether or not they lie in a git repository. */
+function buildId(): string {
+  const hash = createHash("sha256");
+  for (const path of [...new Bun.Glob("src/**/*").scanSync(ROOT)].sort()) {
+    hash.update(`${path}\0`).update(readFileSync(join(ROOT, path)));
+  }
+  return hash.update(readFileSync(join(ROOT, "package-lock.json"))).digest("hex").slice(0, 12);
+}
+
+/** Path of a target's runtime, fetched if it is not in the cache. */
+function runtimeOf(target: Target): string {
+  if (Bun.version !== RUNTIME_VERSION) fail(`the pinned runtimes are of Bun ${RUNTIME_VERSION}, this is ${Bun.version}`);
+  const archive = `${target.runtime.slice(1).replace("/", "-")}-${RUNTIME_VERSION}`;
+  const folder = join(CACHE, archive);
+  const runtime = join(folder, "package/bin/bun");
+  const archivePath = join(CACHE, `${archive}.tgz`);
+  if (existsSync(runtime) && existsSync(archivePath) && integrityOf(archivePath) === target.integrity) return runtime;
+  mkdirSync(folder, { recursive: true });
+  run(["npm", "pack", "--silent", `--pack-destination=${CACHE}`, `${target.runtime}@${RUNTIME_VERSION}`]);
+  const found = integrityOf(archivePath);
+  if (found !== target.integrity) {
+    rmSync(archivePath);
+    fail(`${archivePath} has the digest ${found} but ${target.integrity} is pinned; it was removed`);
+  }
+  run(["tar", "-xzf", archivePath, "-C", folder]);
+  return runtime;
+}
+
+function integrityOf(path: string): string {
+  return `sha512-${createHash("sha512").update(readFileSync(path)).digest("base64")}`;
+}
+
+const ELF_MACHINES: Readonly<Record<number, Target["machine"]>> = { 62: "x86-64", 183: "aarch64" };
+const PT_INTERP = 3;
+
+/** Reads the ELF header (elf(5), 64-bit little-endian) and the name of the dynamic loader in it. */
+function checkExecutable(path: string, target: Target): void {
+  const bytes = readFileSync(path);
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (view.getUint32(0) !== 0x7f454c46) fail(`${path} is no ELF executable`);
+  const machine = ELF_MACHINES[view.getUint16(18, true)];
+  const loader = loaderOf(bytes, view);
+  const library = loader.includes("ld-musl") ? "musl" : "glibc";
+  if (machine !== target.machine || library !== target.library)
+    fail(`${path} is for ${machine} with ${library} (${loader}), not for ${target.machine} with ${target.library}`);
+}
+
+function loaderOf(bytes: Buffer, view: DataView): string {
+  const tableAt = Number(view.getBigUint64(32, true));
+  const entryBytes = view.getUint16(54, true);
+  for (let i = 0; i < view.getUint16(56, true); i++) {
+    const at = tableAt + i * entryBytes;
+    if (view.getUint32(at, true) !== PT_INTERP) continue;
+    const start = Number(view.getBigUint64(at + 8, true));
+    const length = Number(view.getBigUint64(at + 32, true));
+    return bytes.toString("latin1", start, start + length - 1);
+  }
+  return "no loader";
+}
+
+function run(command: string[]): void {
+  const { exitCode } = Bun.spawnSync(command, { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
+  if (exitCode !== 0) fail(`${command[0]} ${command[1]} ended with ${exitCode}`);
+}
+
+function fail(message: string): never {
+  console.error(`build: ${message}`);
+  process.exit(1);
+}
+
+main(process.argv.slice(2));
