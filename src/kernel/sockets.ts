@@ -1,0 +1,140 @@
+/**
+ * TCP sockets for the reactor: listening on IPv4 and IPv6 at once, dialling, and addresses in the kernel's form.
+ *
+ * Descriptors belong to the caller. A sockaddr is written to the caller's mapped memory and must stay there
+ * until the connect has completed.
+ */
+import { assert, ExitCode, Failure, usageError } from "../errors.ts";
+import { hostBytes, hostFromBytes, type PeerAddress } from "../wire/address.ts";
+import * as abi from "./abi.ts";
+import * as libc from "./libc.ts";
+import { mapMemory, viewAt } from "./memory.ts";
+
+/** Room for the longest sockaddr that is used, `struct sockaddr_in6`. */
+export const SOCKADDR_BYTES = 28;
+const SOCKADDR4_BYTES = 16;
+/** Connections that wait for accept: a whole room starts at once. */
+const BACKLOG = 512;
+/**
+ * After this long without an acknowledged byte the kernel gives the connection up. It also counts while the
+ * other side's window is closed, that is while its disk is slow, so it is far longer than any stall of a disk.
+ */
+const UNACKNOWLEDGED_MS_MAX = 120_000;
+const KEEPALIVE_IDLE_SECONDS = 30;
+const KEEPALIVE_INTERVAL_SECONDS = 10;
+
+const scratch = mapMemory(SOCKADDR_BYTES);
+
+export interface Listener {
+  readonly fd: number;
+  /** The port that was bound: the given one, or the kernel's choice for 0. */
+  readonly port: number;
+  /** The address that was bound: `::` takes IPv4 and IPv6. */
+  readonly host: string;
+}
+
+/**
+ * Listens on TCP `port` (0: any free one) of `host` (an IP address, or null for all of both families; where
+ * the kernel has no IPv6, all of IPv4). Throws a Failure that names the address.
+ */
+export function listenTcp(host: string | null, port: number): Listener {
+  assert(Number.isInteger(port) && port >= 0 && port <= 0xffff, `port out of range: ${port}`);
+  if (host !== null && hostBytes(host) === null) throw usageError(`--listen ${host}: not an IP address`);
+  const dualStack = tryListen(host ?? "::", port);
+  if (typeof dualStack !== "number") return dualStack;
+  const noIpv6 = dualStack === -libc.Errno.EAFNOSUPPORT || dualStack === -libc.Errno.EADDRNOTAVAIL;
+  const result = host === null && noIpv6 ? tryListen("0.0.0.0", port) : dualStack;
+  if (typeof result !== "number") return result;
+  const advice = result === -libc.Errno.EADDRINUSE ? "; another program has this port, give another --port" : "";
+  const where = host?.includes(":") ? `[${host}]` : (host ?? "*");
+  throw new Failure(ExitCode.failed, "listen", `cannot listen on ${where}:${port}: ${libc.errnoText(result)}${advice}`);
+}
+
+function tryListen(host: string, port: number): Listener | libc.Result {
+  const family = host.includes(":") ? abi.AF_INET6 : abi.AF_INET;
+  const fd = libc.socket(family, abi.SOCK_STREAM | abi.SOCK_NONBLOCK | abi.SOCK_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  const steps: (() => libc.Result)[] = [
+    () => libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_REUSEADDR, 1),
+    () => (family === abi.AF_INET6 ? libc.setsockoptInt(fd, abi.IPPROTO_IPV6, abi.IPV6_V6ONLY, 0) : 0),
+    () => libc.bind(fd, scratch.address, encodeSockaddr(scratch.address, { host, port })),
+    () => libc.listen(fd, BACKLOG),
+  ];
+  for (const step of steps) {
+    const result = step();
+    if (result < 0) {
+      libc.close(fd);
+      return result;
+    }
+  }
+  const bound = localAddress(fd);
+  assert(bound !== null, "a listening socket has an address");
+  return { fd, port: bound.port, host };
+}
+
+/** A non-blocking, tuned socket of the address's family for `Reactor.connect`, or -errno. */
+export function dialSocket(address: PeerAddress): libc.Result {
+  const family = address.host.includes(":") ? abi.AF_INET6 : abi.AF_INET;
+  const fd = libc.socket(family, abi.SOCK_STREAM | abi.SOCK_NONBLOCK | abi.SOCK_CLOEXEC, 0);
+  if (fd >= 0) tune(fd);
+  return fd;
+}
+
+/** Sets what every connection of ours has on an accepted socket. */
+export function tuneAccepted(fd: number): void {
+  tune(fd);
+}
+
+/**
+ * Requests leave at once (TCP_NODELAY); a machine that was switched off is noticed. A socket whose other end
+ * is gone already may refuse; the next operation on it says so.
+ */
+function tune(fd: number): void {
+  libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_NODELAY, 1);
+  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_KEEPALIVE, 1);
+  libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
+  libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
+  libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX);
+}
+
+/**
+ * Bounds the kernel's buffers of a socket instead of letting them grow to several MiB each (tcp(7)): for machines
+ * with little memory and many peers. Call it before connect or listen, so that the window's scale fits.
+ */
+export function limitSocketBuffers(fd: number, bytes: number): void {
+  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_RCVBUF, bytes);
+  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_SNDBUF, bytes);
+}
+
+/** Writes the address as `struct sockaddr_in` or `sockaddr_in6` (at most SOCKADDR_BYTES). Returns its length in bytes. */
+export function encodeSockaddr(at: number, address: PeerAddress): number {
+  const host = hostBytes(address.host);
+  assert(host !== null, `not an IP address: ${address.host}`);
+  const lengthBytes = host.length === 4 ? SOCKADDR4_BYTES : SOCKADDR_BYTES;
+  const bytes = viewAt(at, lengthBytes);
+  bytes.fill(0);
+  bytes[0] = host.length === 4 ? abi.AF_INET : abi.AF_INET6;
+  bytes[2] = address.port >> 8;
+  bytes[3] = address.port & 0xff;
+  bytes.set(host, host.length === 4 ? 4 : 8);
+  return lengthBytes;
+}
+
+/** Reads a sockaddr; IPv4 mapped into IPv6 becomes IPv4. Null for other families. */
+export function decodeSockaddr(bytes: Uint8Array): PeerAddress | null {
+  const family = bytes[0] | (bytes[1] << 8);
+  const port = (bytes[2] << 8) | bytes[3];
+  if (family === abi.AF_INET) return { host: hostFromBytes(bytes.subarray(4, 8)), port };
+  if (family === abi.AF_INET6) return { host: hostFromBytes(bytes.subarray(8, 24)), port };
+  return null;
+}
+
+/** The other end's address, or null where it is gone already. */
+export function peerAddress(fd: number): PeerAddress | null {
+  return libc.getpeername(fd, scratch.address, SOCKADDR_BYTES) < 0 ? null : decodeSockaddr(scratch.bytes);
+}
+
+/** This end's address, or null where the socket has none. */
+export function localAddress(fd: number): PeerAddress | null {
+  return libc.getsockname(fd, scratch.address, SOCKADDR_BYTES) < 0 ? null : decodeSockaddr(scratch.bytes);
+}
