@@ -6,10 +6,10 @@ import { ExitCode, Failure } from "../errors.ts";
 import { BUILD, VERSION } from "../version.ts";
 import { COMMON_OPTIONS, type Command } from "./command.ts";
 import { commandHelp, programHelp } from "./help.ts";
-import { resolveOptions } from "./options.ts";
+import { type OptionTable, resolveOptions } from "./options.ts";
 import { type LogLevel, Output, type Sink } from "./output.ts";
 import { type Invocation, parseCommandLine } from "./parse.ts";
-import { stopOnSignals } from "./signals.ts";
+import { watchSignals } from "./signals.ts";
 
 /** What the program has of the world around it. */
 export interface Surroundings {
@@ -42,39 +42,38 @@ export async function runProgram(commands: readonly Command[], around: Surroundi
   return runCommand(invocation, around);
 }
 
-async function runCommand(invocation: Run, around: Surroundings): Promise<ExitCode> {
+async function runCommand({ command, typed, arguments: words }: Run, around: Surroundings): Promise<ExitCode> {
   let output = plainOutput(around);
   try {
-    const table = { ...COMMON_OPTIONS, ...invocation.command.options };
-    const common = resolveOptions(COMMON_OPTIONS, invocation.typed, around.environment).values;
-    output = makeOutput(around, common);
-    const { values, given } = resolveOptions(table, invocation.typed, around.environment);
-    const signal = stopOnSignals(output, () => around.exit(ExitCode.interrupted));
-    endOnBugs(output, around);
-    const code = await invocation.command.run({
-      arguments: invocation.arguments,
-      options: values,
-      given,
-      output,
-      signal,
-    });
-    output.close();
-    return code;
+    output = makeOutput(around, resolveOptions(COMMON_OPTIONS, typed, around.environment).values);
+    const { values, given } = resolveOptions(command.options as OptionTable, typed, around.environment);
+    return await runWatched(output, around, (signal) =>
+      command.run({ arguments: words, options: values, given, output, signal }),
+    );
   } catch (error) {
     return report(output, error);
   }
 }
 
-/** An error outside of the command's own promise is a bug: nothing is known about the state, so the process ends. */
-function endOnBugs(output: Output, around: Surroundings): void {
-  const end = (error: unknown) => around.exit(report(output, error));
-  process.on("uncaughtException", end);
-  process.on("unhandledRejection", end);
+/** Runs the work with signals and stray errors looked after. */
+async function runWatched(output: Output, around: Surroundings, work: (signal: AbortSignal) => Promise<ExitCode>) {
+  const signals = watchSignals(output, () => around.exit(ExitCode.interrupted));
+  // An error outside of the command's own promise is a bug: nothing is known about the state, so the process ends.
+  const endOnBug = (error: unknown) => around.exit(report(output, error));
+  process.on("uncaughtException", endOnBug);
+  process.on("unhandledRejection", endOnBug);
+  try {
+    return await work(signals.stopped);
+  } finally {
+    signals.end();
+    process.off("uncaughtException", endOnBug);
+    process.off("unhandledRejection", endOnBug);
+    output.close();
+  }
 }
 
 /** Tells why the command ended and returns the code to end with. */
 function report(output: Output, error: unknown): ExitCode {
-  output.close();
   if (error instanceof Failure) {
     output.error(error.code, error.message);
     return error.exitCode;

@@ -6,15 +6,26 @@ import type { Output } from "./output.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Returns the signal that commands watch. `endNow` is called at the second request and does not return. */
-export function stopOnSignals(output: Output, endNow: () => never): AbortSignal {
+export interface SignalWatch {
+  /** Aborts at the first request to stop. */
+  readonly stopped: AbortSignal;
+  /** Gives the signals their usual meaning back. */
+  end(): void;
+}
+
+/** `endNow` is called at the second request and does not return. */
+export function watchSignals(output: Output, endNow: () => never): SignalWatch {
   const controller = new AbortController();
-  for (const name of SIGNALS) {
-    process.on(name, () => {
-      if (controller.signal.aborted) endNow();
-      output.log("info", `${name}: stopping; once more ends at once`);
-      controller.abort();
-    });
-  }
-  return controller.signal;
+  const handle = (name: string) => {
+    if (controller.signal.aborted) endNow();
+    output.log("info", `${name}: stopping; once more ends at once`);
+    controller.abort();
+  };
+  for (const name of SIGNALS) process.on(name, handle);
+  return {
+    stopped: controller.signal,
+    end: () => {
+      for (const name of SIGNALS) process.off(name, handle);
+    },
+  };
 }
