@@ -1,0 +1,42 @@
+/** Loop devices: real block devices for tests, backed by files of the scope. */
+import { join } from "node:path";
+import { fillRandom, sparseFile } from "./image.ts";
+import { run } from "./process.ts";
+import { isStale, type Scope } from "./scope.ts";
+
+export interface LoopOptions {
+  readonly sectorBytes?: 512 | 4096;
+  /** Random bytes everywhere before the test, as on a disk that was used. */
+  readonly dirty?: boolean;
+  readonly readOnly?: boolean;
+  /** On the disk instead of in memory. */
+  readonly onDisk?: boolean;
+}
+
+export interface LoopDevice {
+  readonly path: string;
+  readonly backingPath: string;
+}
+
+let swept = false;
+
+/** A new loop device of `lengthBytes`. */
+export function loopDevice(scope: Scope, lengthBytes: number, options: LoopOptions = {}): LoopDevice {
+  sweepStale();
+  const backingPath = join(options.onDisk ? scope.tempDir() : scope.ramDir(), "backing");
+  sparseFile(backingPath, lengthBytes);
+  if (options.dirty) fillRandom(backingPath, lengthBytes);
+  const flags = ["--sector-size", String(options.sectorBytes ?? 512), ...(options.readOnly ? ["--read-only"] : [])];
+  const path = run(["losetup", "--find", "--show", ...flags, backingPath]).trim();
+  scope.defer(() => void run(["losetup", "--detach", path]));
+  return { path, backingPath };
+}
+
+function sweepStale(): void {
+  if (swept) return;
+  swept = true;
+  for (const line of run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]).split("\n")) {
+    const [device, backing] = line.trim().split(/\s+/);
+    if (device && backing && isStale(backing)) run(["losetup", "--detach", device]);
+  }
+}

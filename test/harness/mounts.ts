@@ -1,0 +1,23 @@
+/** Filesystems of a test, mounted for as long as its scope. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { run } from "./process.ts";
+import type { Scope } from "./scope.ts";
+
+/** Mounts a device on a new folder; returns the folder. */
+export function mountDevice(scope: Scope, device: string): string {
+  return mount(scope, [device]);
+}
+
+/** A filesystem in memory that is full after `lengthBytes`. */
+export function smallTmpfs(scope: Scope, lengthBytes: number): string {
+  return mount(scope, ["-t", "tmpfs", "-o", `size=${lengthBytes}`, "tmpfs"]);
+}
+
+function mount(scope: Scope, args: readonly string[]): string {
+  const folder = join(scope.tempDir(), "mount");
+  mkdirSync(folder);
+  run(["mount", ...args, folder]);
+  scope.defer(() => void run(["umount", folder]));
+  return folder;
+}

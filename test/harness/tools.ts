@@ -1,0 +1,25 @@
+/** Which tools a test needs, and what to install where one is missing. */
+
+/** May this process make namespaces and loop devices? Tests that need it are skipped for an ordinary user. */
+export const isRoot = process.getuid?.() === 0;
+
+const PACKAGES: Record<string, string> = {
+  aria2c: "aria2",
+  "transmission-cli": "transmission-cli",
+  opentracker: "opentracker",
+  iperf3: "iperf3",
+  ip: "iproute2",
+  tc: "iproute2",
+  curl: "curl",
+  losetup: "mount",
+};
+
+/** Fails with the package's name where a tool is missing. */
+export function needTools(...names: string[]): void {
+  for (const name of names) {
+    if (!Bun.which(name)) throw new Error(`${name} is not installed: apt-get install ${PACKAGES[name] ?? name}`);
+  }
+}
+
+/** The system's Python, which is the one that Debian's python3-libtorrent belongs to. */
+export const PYTHON = "/usr/bin/python3";
