@@ -22,6 +22,10 @@ export const EXTENTS_MAX = 2_000_000;
 export const EXTENTS_CAPTURE_MAX = 60_000;
 /** Largest .torrent read: 2 million extents of 60 bytes and their pieces stay below it. */
 export const TORRENT_BYTES_MAX = 192 * MiB;
+/** Trackers named by one torrent or magnet link: real ones name a few dozen at most. */
+export const TRACKERS_MAX = 256;
+/** Partitions of one disk whose filesystem type a torrent names: GPT has 128 entries. */
+export const PARTITIONS_MAX = 256;
 /** Nesting of bencode accepted anywhere: a torrent needs 5. */
 export const BENCODE_DEPTH_MAX = 32;
 /** Requests of one remote peer that wait here; announced to it as `reqq` (BEP 10). */

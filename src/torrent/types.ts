@@ -29,6 +29,10 @@ export interface ImageInfo {
   readonly sectorBytes: number;
   readonly kind: "disk" | "partition" | "file";
   readonly zeroRanges: RangeTable;
+  /** The partition table as `sfdisk --json` prints it, where the source is a disk that has one. */
+  readonly partitions?: string;
+  /** Filesystem types in the order of the partitions (one for a partition), "" where there is none known. */
+  readonly filesystems?: readonly string[];
 }
 
 export interface Metainfo {
