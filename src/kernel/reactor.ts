@@ -56,3 +56,9 @@ export interface Reactor {
   /** Ends the threads and descriptors of the reactor. No operation may be in flight. */
   close(): void;
 }
+
+/** A reactor and why it is the one it is. */
+export interface SelectedReactor extends Reactor {
+  /** One clause: why io_uring was passed over, where it was wanted but not required; else null. */
+  readonly fallbackReason: string | null;
+}

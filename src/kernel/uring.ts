@@ -13,7 +13,7 @@ import * as abi from "./abi.ts";
 import { nowMs } from "./clock.ts";
 import { Errno, setNonblocking } from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
-import type { Address, CompletionHandler, Reactor, Token } from "./reactor.ts";
+import type { Address, CompletionHandler, SelectedReactor, Token } from "./reactor.ts";
 import { Op, Ring, type RingOptions, RingUnavailable, SQE_WORDS } from "./uring-ring.ts";
 
 const INTERNAL = 0xffffffff;
@@ -66,8 +66,9 @@ class WaitAllTable {
   }
 }
 
-class UringReactor implements Reactor {
+class UringReactor implements SelectedReactor {
   readonly backend = "uring";
+  readonly fallbackReason = null;
   readonly #ring: Ring;
   /** One `struct msghdr` per entry of the queue: the kernel reads it while submitting, not later. */
   readonly #headers: Memory;
@@ -296,6 +297,7 @@ class UringReactor implements Reactor {
 
   #operation(opcode: number, fd: number, token: Token, tag: number): number {
     assert((token | 0) === token && token >= 0, `token out of range: ${token}`);
+    assert((fd | 0) === fd && fd >= 0, `file descriptor out of range: ${fd}`);
     this.#inFlight++;
     return this.#entry(opcode, fd, token, tag);
   }
@@ -344,7 +346,7 @@ function assertOffset(offsetBytes: number): void {
  * Opens a reactor on io_uring with a submission queue of `queueDepth` entries (more may be in flight).
  * Throws RingUnavailable where the kernel offers none.
  */
-export function openUring(queueDepth: number, options: RingOptions = {}): Reactor {
+export function openUring(queueDepth: number, options: RingOptions = {}): SelectedReactor {
   return new UringReactor(new Ring(queueDepth, options));
 }
 
