@@ -11,6 +11,8 @@ export const BLOCK_BYTES_MAX = 1 * MiB;
 export const FRAME_BYTES_MAX = BLOCK_BYTES_MAX + 16;
 /** Largest extended message (BEP 10) accepted: a 16 KiB piece of metadata, a handshake or a peer list stay far below. */
 export const EXTENDED_BYTES_MAX = 64 * KiB;
+/** Peers of one peer exchange (BEP 11 names 50 as the limit of each list; some clients send more in the first). */
+export const PEX_PEERS_MAX = 100;
 /** Piece sizes are powers of two in this range: below, hash lists grow; above, EZIO's buffers end. */
 export const PIECE_BYTES_MIN = 16 * KiB;
 export const PIECE_BYTES_MAX = 16 * MiB;

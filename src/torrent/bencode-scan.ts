@@ -29,6 +29,8 @@ const COLON = 0x3a;
 const MINUS = 0x2d;
 const ZERO = 0x30;
 const NINE = 0x39;
+/** Digits of -(2^53 - 1), with its sign. */
+const SAFE_DIGITS_MAX = 17;
 /** Marks a dictionary without a key read yet. */
 const NO_KEY = -1;
 
@@ -104,6 +106,15 @@ export class BencodeCursor {
       if (value > Number.MAX_SAFE_INTEGER) throw new BencodeFault(before, "integer of more than 53 bits");
     }
     return negative ? -value : value;
+  }
+
+  /** Reads an integer within what a double holds exactly; walks over any other value and returns null. */
+  readIntegerOrSkip(): number | null {
+    const before = this.at;
+    this.skipValue();
+    if (this.bytes[before] !== INTEGER) return null;
+    const value = Number(latin1.decode(this.bytes.subarray(before + 1, Math.min(this.at - 1, before + 1 + SAFE_DIGITS_MAX))));
+    return this.at - before - 2 <= SAFE_DIGITS_MAX && Number.isSafeInteger(value) ? value : null;
   }
 
   /** Reads an integer from 0 to 2^53 - 1. */

@@ -164,7 +164,7 @@ export function nameProblem(name: string): string | null {
   if (new TextEncoder().encode(name).length > NAME_BYTES_MAX) return `is longer than ${NAME_BYTES_MAX} bytes`;
   if (name === "." || name === ".." || name.includes("/")) return `${JSON.stringify(name)} is a path`;
   // A control character in a name could rewrite a terminal or end a log line.
-  if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return `${JSON.stringify(name)} has control characters`;
+  if (/\p{Cc}/u.test(name)) return `${JSON.stringify(name)} has control characters`;
   return null;
 }
 
