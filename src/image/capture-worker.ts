@@ -1,0 +1,5 @@
+/** The thread of a capture. */
+import { capture } from "./capture.ts";
+import { serveWork } from "./work-thread.ts";
+
+serveWork(capture);

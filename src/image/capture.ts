@@ -1,0 +1,231 @@
+/**
+ * A capture from start to end: open the source, choose piece size and merge gap, read it, write the torrent.
+ *
+ * Runs in the thread of `capture-worker.ts`. Nothing is left behind when it throws: torrent and copy are
+ * written beside their names and renamed at the end.
+ */
+import { resolve } from "node:path";
+import { DiskFault, refusedTarget, usageError } from "../errors.ts";
+import { errnoText, pread } from "../kernel/libc.ts";
+import { mapMemory } from "../kernel/memory.ts";
+import { type IoBackend, openReactor } from "../kernel/open-reactor.ts";
+import { EXTENTS_CAPTURE_MAX, PIECE_BYTES_MAX } from "../limits.ts";
+import { encodeMetainfo, infoHashOfTorrent } from "../torrent/create.ts";
+import { makeExtentTable, makeRangeTable } from "../torrent/extents.ts";
+import { nameProblem } from "../torrent/metainfo.ts";
+import type { ImageInfo } from "../torrent/types.ts";
+import { formatBytes } from "../units.ts";
+import { VERSION } from "../version.ts";
+import { writeFileAtomically } from "./atomic-file.ts";
+import { type PassOptions, type PassResult, runPass } from "./capture-pass.ts";
+import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
+import { CLASSIFY_BLOCK_BYTES, gapForHoles } from "./classify.ts";
+import { dataRangesOf, wholeRange } from "./data-ranges.ts";
+import { readWriteMountOf } from "./mounted-source.ts";
+import { automaticPieceBytes, checkPieceBytes, SAMPLES } from "./piece-size.ts";
+import { complement, type RangeList } from "./range-list.ts";
+import { SaveFile } from "./save-file.ts";
+import type { WorkControl } from "./work-thread.ts";
+import { ZeroScanner } from "./zero-blocks.ts";
+
+export interface CaptureOptions {
+  readonly sourcePath: string;
+  /** The torrent to write. */
+  readonly outputPath: string;
+  /** The sparse copy to write in the same pass, or null. */
+  readonly savePath: string | null;
+  /** One tier each (BEP 12). */
+  readonly trackers: readonly string[];
+  /** null: chosen from the amount of data. */
+  readonly pieceBytes: number | null;
+  /** "data": blocks that are zero are not sent; "all": every byte is. */
+  readonly extents: "data" | "all";
+  /** A torrent that EZIO can deploy. */
+  readonly ezio: boolean;
+  readonly mergeGapBytes: number;
+  readonly name: string;
+  /** Capture also what is mounted read-write. */
+  readonly force: boolean;
+  readonly io: IoBackend;
+  /** Read around the page cache where possible. */
+  readonly direct: boolean;
+}
+
+export interface CaptureReport {
+  readonly name: string;
+  /** Hexadecimal. */
+  readonly infoHash: string;
+  readonly sourcePath: string;
+  readonly outputPath: string;
+  readonly savedPath: string | null;
+  readonly kind: ImageInfo["kind"];
+  readonly diskBytes: number;
+  /** What a node receives. */
+  readonly payloadBytes: number;
+  readonly zeroBytes: number;
+  readonly extentCount: number;
+  readonly pieceBytes: number;
+  readonly pieceCount: number;
+  readonly mergeGapBytes: number;
+  /** Zeros that are sent because merging made them part of an extent. */
+  readonly mergedZeroBytes: number;
+}
+
+export function capture(options: CaptureOptions, control: WorkControl): CaptureReport {
+  checkOptions(options);
+  const source = openCaptureSource(options.sourcePath, options.direct);
+  let save: SaveFile | null = null;
+  try {
+    refuseMounted(source, options.force, control);
+    save = options.savePath === null ? null : new SaveFile(options.savePath, source.sizeBytes, source.path);
+    const report = captureSource(source, save, options, control);
+    save?.commit();
+    return report();
+  } catch (error) {
+    save?.abandon();
+    throw error;
+  } finally {
+    source.close();
+  }
+}
+
+function checkOptions(options: CaptureOptions): void {
+  if (options.pieceBytes !== null) checkPieceBytes(options.pieceBytes);
+  const problem = nameProblem(options.name);
+  if (problem !== null) throw usageError(`the torrent's name ${problem}; give another one with --name`);
+  if (!options.ezio) return;
+  if (options.pieceBytes !== null && options.pieceBytes !== PIECE_BYTES_MAX) {
+    throw usageError(`--compat ezio needs pieces of ${formatBytes(PIECE_BYTES_MAX)}; leave --piece-size away`);
+  }
+}
+
+function refuseMounted(source: CaptureSource, force: boolean, control: WorkControl): void {
+  if (!source.isBlockDevice) return;
+  const mount = readWriteMountOf(source.deviceId);
+  if (mount === null) return;
+  const what = `${source.path} is being written to: ${mount.device} is mounted read-write on ${mount.folder}`;
+  if (!force) throw refusedTarget("source-mounted", `${what}; unmount it, remount it read-only, or capture it as it is with --force`);
+  control.warning("source-mounted", `${what}; the image may be inconsistent`);
+}
+
+/** Reads the source. The answer writes the torrent, to be called when the copy has its name. */
+function captureSource(source: CaptureSource, save: SaveFile | null, options: CaptureOptions, control: WorkControl): () => CaptureReport {
+  const ranges = source.isBlockDevice ? wholeRange(source.sizeBytes) : dataRangesOf(source.bufferedFd, source.path, source.sizeBytes);
+  const all = options.ezio || options.extents === "all";
+  const pieceBytes = choosePieceBytes(source, ranges, all, options);
+  const { result, mergeGapBytes } = readUntilItFits(source, ranges, all, pieceBytes, save, options, control);
+  source.assertUnchanged();
+  const zeros = complement(result.extents, source.sizeBytes);
+  const torrent = makeTorrent(source, result, zeros, pieceBytes, options);
+  return () => {
+    writeFileAtomically(options.outputPath, torrent);
+    return {
+      name: options.name,
+      infoHash: Buffer.from(infoHashOfTorrent(torrent)).toString("hex"),
+      sourcePath: source.path,
+      outputPath: resolve(options.outputPath),
+      savedPath: save?.path ?? null,
+      kind: source.kind,
+      diskBytes: source.sizeBytes,
+      payloadBytes: result.payloadBytes,
+      zeroBytes: zeros.totalBytes,
+      extentCount: result.extents.count,
+      pieceBytes,
+      pieceCount: result.pieceCount,
+      mergeGapBytes,
+      mergedZeroBytes: result.mergedZeroBytes,
+    };
+  };
+}
+
+function choosePieceBytes(source: CaptureSource, ranges: RangeList, all: boolean, options: CaptureOptions): number {
+  if (options.ezio) return PIECE_BYTES_MAX;
+  if (options.pieceBytes !== null) return options.pieceBytes;
+  return automaticPieceBytes(all ? source.sizeBytes : ranges.totalBytes * shareOfData(source, ranges));
+}
+
+/** Looks at SAMPLES blocks evenly spread over the ranges: 0 to 1. */
+function shareOfData(source: CaptureSource, ranges: RangeList): number {
+  const memory = mapMemory(CLASSIFY_BLOCK_BYTES);
+  const scanner = new ZeroScanner(memory.bytes);
+  try {
+    let data = 0;
+    let range = 0;
+    let rangeStartBytes = 0;
+    for (let sample = 0; sample < SAMPLES; sample++) {
+      const positionBytes = Math.floor((ranges.totalBytes * (sample + 0.5)) / SAMPLES);
+      while (range < ranges.count && positionBytes >= rangeStartBytes + ranges.lengthAt(range)) rangeStartBytes += ranges.lengthAt(range++);
+      if (range === ranges.count) break;
+      const offsetBytes = ranges.offsetAt(range) + positionBytes - rangeStartBytes;
+      const result = pread(source.bufferedFd, memory.address, CLASSIFY_BLOCK_BYTES, offsetBytes);
+      if (result < 0) throw new DiskFault(source.path, "read", offsetBytes, -result, errnoText(result));
+      if (!scanner.isZero(0, result)) data++;
+    }
+    return data / SAMPLES;
+  } finally {
+    memory.free();
+  }
+}
+
+/** Repeats the pass with a wider merge gap until there are few enough extents; holes that are known save passes. */
+function readUntilItFits(
+  source: CaptureSource,
+  ranges: RangeList,
+  all: boolean,
+  pieceBytes: number,
+  save: SaveFile | null,
+  options: CaptureOptions,
+  control: WorkControl,
+): { result: PassResult; mergeGapBytes: number } {
+  const limits = { diskBytes: source.sizeBytes, extentsMax: EXTENTS_CAPTURE_MAX, all };
+  let mergeGapBytes = gapForHoles(ranges, { ...limits, mergeGapBytes: options.mergeGapBytes });
+  for (;;) {
+    const pass: PassOptions = {
+      source,
+      ranges,
+      classify: { ...limits, mergeGapBytes },
+      pieceBytes,
+      save,
+      openReactor: (queueDepth) => openReactor(options.io, queueDepth),
+    };
+    const result = runPass(pass, control);
+    if (!("widerGapBytes" in result)) {
+      warnOfWiderGap(options.mergeGapBytes, mergeGapBytes, result, control);
+      return { result, mergeGapBytes };
+    }
+    control.warning(
+      "fragmented",
+      `${source.path} has more than ${EXTENTS_CAPTURE_MAX} extents; reading it again with --merge-gap ${formatBytes(result.widerGapBytes)}`,
+    );
+    mergeGapBytes = result.widerGapBytes;
+  }
+}
+
+function warnOfWiderGap(wantedBytes: number, usedBytes: number, result: PassResult, control: WorkControl): void {
+  if (usedBytes === wantedBytes) return;
+  const price = `${formatBytes(result.mergedZeroBytes)} of zeros are sent as data`;
+  control.warning("merge-gap", `the merge gap was raised from ${formatBytes(wantedBytes)} to ${formatBytes(usedBytes)} to stay below ${EXTENTS_CAPTURE_MAX} extents: ${price}`);
+}
+
+function makeTorrent(source: CaptureSource, result: PassResult, zeros: RangeList, pieceBytes: number, options: CaptureOptions): Uint8Array {
+  const extents = result.extents.table();
+  const zeroRanges = zeros.table();
+  const image: ImageInfo = {
+    version: 1,
+    diskBytes: source.sizeBytes,
+    sectorBytes: source.sectorBytes,
+    kind: source.kind,
+    zeroRanges: makeRangeTable(zeroRanges.diskOffsetBytes.slice(), zeroRanges.lengthBytes.slice()),
+  };
+  return encodeMetainfo({
+    name: options.name,
+    pieceBytes,
+    pieceHashes: result.pieceHashes,
+    extents: makeExtentTable(extents.diskOffsetBytes.slice(), extents.lengthBytes.slice()),
+    image: options.ezio ? null : image,
+    trackers: options.trackers.map((url) => [url]),
+    sourcePath: source.path,
+    createdBy: `diskswarm ${VERSION}`,
+    creationDateSeconds: null,
+  });
+}
