@@ -1,0 +1,162 @@
+/**
+ * Hashing on worker threads, and the choice between them and hashing inline.
+ *
+ * Contexts are spread round robin over the workers and stay with theirs. Each worker has its own job ring,
+ * so no lock is taken anywhere; the reactor is woken through an eventfd only when it says it sleeps. The
+ * memory region belongs to the caller, who keeps it mapped until `close` has returned.
+ */
+import { availableParallelism } from "node:os";
+import { assert } from "../errors.ts";
+import { EventFd } from "../kernel/eventfd.ts";
+import type { Address } from "../kernel/reactor.ts";
+import { startWorker } from "../kernel/threads.ts";
+import { InlineHasher } from "./hash-inline.ts";
+import { HashRing, JobKind, RING_SLOTS } from "./hash-ring.ts";
+import { DIGEST_BYTES, type HashAlgorithm, type HashHandler, type Hasher } from "./hasher.ts";
+
+/** What a worker is told when it starts. */
+export interface HashWorkerStart {
+  readonly ring: SharedArrayBuffer;
+  readonly address: Address;
+  readonly lengthBytes: number;
+  readonly wakeFd: number;
+  readonly algorithm: HashAlgorithm;
+}
+
+export interface HasherOptions {
+  /** The memory that all updates lie in. */
+  readonly address: Address;
+  readonly lengthBytes: number;
+  readonly contextsMax: number;
+  /** Worker threads; "auto": one per core beside the reactor's, none on a machine with one core. */
+  readonly workers: "auto" | number;
+  /** Default sha1, what pieces are hashed with (BEP 3). */
+  readonly algorithm?: HashAlgorithm;
+}
+
+/** Four workers hash 8 GiB/s, more than any network or disk of a node delivers. */
+const WORKERS_MAX = 4;
+
+/** Opens a hasher over a memory region: with worker threads, or inline where there is one core. */
+export function openHasher(options: HasherOptions): Hasher {
+  assert(options.contextsMax > 0, "a hasher has at least one context");
+  const wanted = options.workers === "auto" ? Math.min(availableParallelism() - 1, WORKERS_MAX) : options.workers;
+  const workers = Math.min(wanted, options.contextsMax);
+  return workers > 0 ? new HashPool(options, workers) : new InlineHasher(options);
+}
+
+class HashPool implements Hasher {
+  readonly contextsMax: number;
+  readonly wakeFd: number;
+  readonly #regionStart: Address;
+  readonly #regionBytes: number;
+  readonly #digestBytes: number;
+  readonly #rings: HashRing[] = [];
+  readonly #threads: Worker[] = [];
+  /** Owner's cursors of each ring, modulo 2^32. */
+  readonly #submitted: Int32Array;
+  readonly #reported: Int32Array;
+  readonly #beginDue: Uint8Array;
+  readonly #pending: Int32Array;
+  readonly #wake = EventFd.create();
+  #asleep = false;
+  /** The owner was asleep since the last drain, so the eventfd may be readable. */
+  #slept = false;
+
+  constructor(
+    options: HasherOptions,
+    readonly workers: number,
+  ) {
+    const algorithm = options.algorithm ?? "sha1";
+    this.contextsMax = options.contextsMax;
+    this.#regionStart = options.address;
+    this.#regionBytes = options.lengthBytes;
+    this.#digestBytes = DIGEST_BYTES[algorithm];
+    this.#submitted = new Int32Array(workers);
+    this.#reported = new Int32Array(workers);
+    this.#beginDue = new Uint8Array(options.contextsMax).fill(1);
+    this.#pending = new Int32Array(options.contextsMax);
+    this.wakeFd = this.#wake.fd;
+    for (let i = 0; i < workers; i++) {
+      const ring = new HashRing();
+      const { address, lengthBytes } = options;
+      const start: HashWorkerStart = { ring: ring.shared, address, lengthBytes, wakeFd: this.wakeFd, algorithm };
+      this.#rings.push(ring);
+      this.#threads.push(startWorker("disk/hash-worker", start));
+    }
+  }
+
+  begin(context: number): void {
+    assert(this.#pending[context] === 0, "a hash context is begun while nothing of it is pending");
+    this.#beginDue[context] = 1;
+  }
+
+  update(context: number, address: Address, lengthBytes: number): boolean {
+    const offset = address - this.#regionStart;
+    assert(lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#regionBytes, "hashed bytes lie in the region");
+    return this.#submit(context, JobKind.update, offset, lengthBytes);
+  }
+
+  finish(context: number): boolean {
+    return this.#submit(context, JobKind.finish, 0, 0);
+  }
+
+  #submit(context: number, kind: JobKind, offsetBytes: number, lengthBytes: number): boolean {
+    assert(context >= 0 && context < this.contextsMax, "a hash context exists");
+    const worker = context % this.workers;
+    const cursor = this.#submitted[worker];
+    if (((cursor - this.#reported[worker]) | 0) === RING_SLOTS) return false;
+    this.#rings[worker].submit(cursor, kind, this.#beginDue[context] === 1, context, offsetBytes, lengthBytes);
+    this.#beginDue[context] = kind === JobKind.finish ? 1 : 0;
+    this.#pending[context]++;
+    this.#submitted[worker] = cursor + 1;
+    return true;
+  }
+
+  drain(handler: HashHandler): number {
+    if (this.#slept) this.#wake.reset();
+    this.#slept = this.#asleep;
+    let reports = 0;
+    for (let worker = 0; worker < this.workers; worker++) {
+      // A worker rings once per sleep: what was just silenced must ring again for jobs completed from here on.
+      if (this.#asleep) this.#rings[worker].setOwnerAsleep(true);
+      reports += this.#drainRing(worker, handler);
+    }
+    return reports;
+  }
+
+  #drainRing(worker: number, handler: HashHandler): number {
+    const ring = this.#rings[worker];
+    const end = ring.completed();
+    let reports = 0;
+    while (this.#reported[worker] !== end) {
+      const cursor = this.#reported[worker];
+      const context = ring.context(cursor);
+      this.#pending[context]--;
+      if (ring.kind(cursor) === JobKind.update) handler.updated(context, ring.lengthBytes(cursor));
+      else handler.finished(context, ring.digest(cursor).subarray(0, this.#digestBytes));
+      this.#reported[worker] = cursor + 1;
+      reports++;
+    }
+    return reports;
+  }
+
+  sleeping(asleep: boolean): void {
+    this.#asleep = asleep;
+    if (asleep) this.#slept = true;
+    let unreported = false;
+    for (let worker = 0; worker < this.workers; worker++) {
+      this.#rings[worker].setOwnerAsleep(asleep);
+      // A job that was completed between the last drain and the line above saw an owner awake.
+      if (asleep && this.#rings[worker].completed() !== this.#reported[worker]) unreported = true;
+    }
+    if (unreported) this.#wake.signal();
+  }
+
+  close(): void {
+    for (const ring of this.#rings) ring.close();
+    for (const ring of this.#rings) assert(ring.waitForEnd(), "a hash worker ends when it is asked to");
+    for (const thread of this.#threads) thread.terminate();
+    this.#wake.close();
+  }
+}

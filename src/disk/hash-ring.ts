@@ -1,0 +1,145 @@
+/**
+ * The job ring between the thread that owns a hasher and one hash worker.
+ *
+ * Single producer, single consumer. One ring serves both directions: the worker completes jobs in the
+ * order of submission, so a completion is nothing but the worker's cursor moving on, and a digest lies in
+ * the slot of the job that asked for it. A slot is reused only after it was reported.
+ *
+ * The shared buffer is owned by the hash pool; both threads wrap it in a `HashRing` of their own.
+ */
+
+/** Jobs between submission and report, per worker: 1024 updates of 256 KiB are more than any slab pool holds. */
+export const RING_SLOTS = 1024;
+const SLOT_MASK = RING_SLOTS - 1;
+/** Largest digest (SHA-256). */
+const DIGEST_BYTES_MAX = 32;
+
+/** Words of the control area. Each side's cursor has a cache line of its own. */
+const Word = { submitted: 0, workerAsleep: 1, completed: 16, ended: 17, ownerAsleep: 32, closing: 33 } as const;
+const CONTROL_WORDS = 48;
+/** A worker ends after the update it is in, which takes milliseconds. */
+const END_TIMEOUT_MS = 30_000;
+
+export const enum JobKind {
+  update = 0,
+  finish = 1,
+}
+
+export class HashRing {
+  readonly #control: Int32Array;
+  /** kind | begin << 1 | context << 2, per slot. */
+  readonly #job: Int32Array;
+  readonly #lengthBytes: Int32Array;
+  /** Offset of the bytes in the memory region, per slot. */
+  readonly #offsetBytes: Float64Array;
+  readonly #digests: Uint8Array;
+  readonly #digestViews: Uint8Array[] = [];
+
+  constructor(readonly shared: SharedArrayBuffer = new SharedArrayBuffer(HashRing.sharedBytes)) {
+    let at = 0;
+    this.#control = new Int32Array(shared, at, CONTROL_WORDS);
+    at += CONTROL_WORDS * 4;
+    this.#offsetBytes = new Float64Array(shared, at, RING_SLOTS);
+    at += RING_SLOTS * 8;
+    this.#job = new Int32Array(shared, at, RING_SLOTS);
+    at += RING_SLOTS * 4;
+    this.#lengthBytes = new Int32Array(shared, at, RING_SLOTS);
+    at += RING_SLOTS * 4;
+    this.#digests = new Uint8Array(shared, at, RING_SLOTS * DIGEST_BYTES_MAX);
+    for (let slot = 0; slot < RING_SLOTS; slot++) {
+      this.#digestViews.push(this.#digests.subarray(slot * DIGEST_BYTES_MAX, (slot + 1) * DIGEST_BYTES_MAX));
+    }
+  }
+
+  static readonly sharedBytes = CONTROL_WORDS * 4 + RING_SLOTS * (8 + 4 + 4 + DIGEST_BYTES_MAX);
+
+  kind(cursor: number): JobKind {
+    return this.#job[cursor & SLOT_MASK] & 1;
+  }
+
+  /** True where the job starts its context anew. */
+  begins(cursor: number): boolean {
+    return (this.#job[cursor & SLOT_MASK] & 2) !== 0;
+  }
+
+  context(cursor: number): number {
+    return this.#job[cursor & SLOT_MASK] >> 2;
+  }
+
+  lengthBytes(cursor: number): number {
+    return this.#lengthBytes[cursor & SLOT_MASK];
+  }
+
+  offsetBytes(cursor: number): number {
+    return this.#offsetBytes[cursor & SLOT_MASK];
+  }
+
+  /** The digest area of a slot, DIGEST_BYTES_MAX long. */
+  digest(cursor: number): Uint8Array {
+    return this.#digestViews[cursor & SLOT_MASK];
+  }
+
+  /** Owner: fills the slot of the next job and publishes it. The caller has checked that there is room. */
+  submit(cursor: number, kind: JobKind, begins: boolean, context: number, offsetBytes: number, lengthBytes: number): void {
+    const slot = cursor & SLOT_MASK;
+    this.#job[slot] = (context << 2) | (begins ? 2 : 0) | kind;
+    this.#offsetBytes[slot] = offsetBytes;
+    this.#lengthBytes[slot] = lengthBytes;
+    Atomics.store(this.#control, Word.submitted, (cursor + 1) | 0);
+    if (Atomics.load(this.#control, Word.workerAsleep) === 1) Atomics.notify(this.#control, Word.submitted, 1);
+  }
+
+  /** Cursor behind the last submitted job, modulo 2^32. */
+  submitted(): number {
+    return Atomics.load(this.#control, Word.submitted);
+  }
+
+  /** Cursor behind the last completed job, modulo 2^32. */
+  completed(): number {
+    return Atomics.load(this.#control, Word.completed);
+  }
+
+  /** Worker: the job at `cursor` is done. Returns true once per sleep of the owner: it must be woken. */
+  complete(cursor: number): boolean {
+    Atomics.store(this.#control, Word.completed, (cursor + 1) | 0);
+    if (Atomics.load(this.#control, Word.ownerAsleep) === 0) return false;
+    return Atomics.compareExchange(this.#control, Word.ownerAsleep, 1, 0) === 1;
+  }
+
+  /** Worker: sleeps until something other than `cursor` is submitted or the ring closes. */
+  waitForJob(cursor: number): void {
+    Atomics.store(this.#control, Word.workerAsleep, 1);
+    if (!this.closing) Atomics.wait(this.#control, Word.submitted, cursor);
+    Atomics.store(this.#control, Word.workerAsleep, 0);
+  }
+
+  get closing(): boolean {
+    return Atomics.load(this.#control, Word.closing) === 1;
+  }
+
+  /** Owner: says whether it is about to sleep. */
+  setOwnerAsleep(asleep: boolean): void {
+    Atomics.store(this.#control, Word.ownerAsleep, asleep ? 1 : 0);
+  }
+
+  /**
+   * Owner: the worker ends before its next job. Moving the submission cursor by a job that is never run
+   * is what makes a worker that is just about to sleep see the change.
+   */
+  close(): void {
+    Atomics.store(this.#control, Word.closing, 1);
+    Atomics.add(this.#control, Word.submitted, 1);
+    Atomics.notify(this.#control, Word.submitted, 1);
+  }
+
+  /** Worker: will touch neither the ring nor the region again. */
+  end(): void {
+    Atomics.store(this.#control, Word.ended, 1);
+    Atomics.notify(this.#control, Word.ended, 1);
+  }
+
+  /** Owner: after `close`, waits until the worker has ended. False where it does not. */
+  waitForEnd(): boolean {
+    return Atomics.wait(this.#control, Word.ended, 0, END_TIMEOUT_MS) !== "timed-out";
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * A hash worker: takes jobs from its ring, hashes memory of the region in place, and says so.
+ *
+ * Every context belongs to one worker, so its SHA state is a local object and its updates stay in order.
+ * The memory region belongs to the owner of the pool and stays mapped until the worker has ended.
+ */
+import { workerData } from "node:worker_threads";
+import { assert } from "../errors.ts";
+import { EventFd } from "../kernel/eventfd.ts";
+import { bufferAt } from "../kernel/libc.ts";
+import type { HashWorkerStart } from "./hash-pool.ts";
+import { HashRing, JobKind } from "./hash-ring.ts";
+
+/** Looks at an empty ring before sleeping: some 10 microseconds, less than a wake-up costs. */
+const SPINS = 1000;
+
+function hashUntilClosed(start: HashWorkerStart): void {
+  const ring = new HashRing(start.ring);
+  const region = bufferAt(start.address, start.lengthBytes);
+  const hashers = new Map<number, Bun.CryptoHasher>();
+  const wake = EventFd.of(start.wakeFd);
+  for (let cursor = 0; ; cursor = (cursor + 1) | 0) {
+    awaitJob(ring, cursor);
+    if (ring.closing) break;
+    runJob(ring, cursor, region, hashers, start.algorithm);
+    if (ring.complete(cursor)) wake.signal();
+  }
+  ring.end();
+}
+
+function awaitJob(ring: HashRing, cursor: number): void {
+  for (let spin = 0; spin < SPINS; spin++) {
+    if (ring.submitted() !== cursor) return;
+  }
+  while (ring.submitted() === cursor && !ring.closing) ring.waitForJob(cursor);
+}
+
+function runJob(ring: HashRing, cursor: number, region: ArrayBuffer, hashers: Map<number, Bun.CryptoHasher>, algorithm: HashWorkerStart["algorithm"]): void {
+  const context = ring.context(cursor);
+  if (ring.begins(cursor)) hashers.set(context, new Bun.CryptoHasher(algorithm));
+  const hasher = hashers.get(context);
+  assert(hasher, "a hash context is begun before it is used");
+  if (ring.kind(cursor) === JobKind.update) {
+    hasher.update(new Uint8Array(region, ring.offsetBytes(cursor), ring.lengthBytes(cursor)));
+  } else {
+    ring.digest(cursor).set(hasher.digest());
+    hashers.delete(context);
+  }
+}
+
+hashUntilClosed(workerData as HashWorkerStart);

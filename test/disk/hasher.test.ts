@@ -1,0 +1,147 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { openHasher } from "../../src/disk/hash-pool.ts";
+import type { HashHandler, Hasher } from "../../src/disk/hasher.ts";
+import { EventFd } from "../../src/kernel/eventfd.ts";
+import { type Memory, mapMemory } from "../../src/kernel/memory.ts";
+
+const REGION_BYTES = 1024 * 1024;
+
+/** Records what a hasher reports. */
+class Recorder implements HashHandler {
+  readonly updates: [number, number][] = [];
+  readonly digests = new Map<number, string>();
+  updated(context: number, lengthBytes: number): void {
+    this.updates.push([context, lengthBytes]);
+  }
+  finished(context: number, digest: Uint8Array): void {
+    this.digests.set(context, Buffer.from(digest).toString("hex"));
+  }
+}
+
+function fillWithAddress(memory: Memory): void {
+  for (let at = 0; at < memory.lengthBytes; at += 4) memory.view.setUint32(at, at * 2654435761, true);
+}
+
+/** Drains until `digests` are known, sleeping on the eventfd as a reactor would. */
+async function drainUntil(hasher: Hasher, recorder: Recorder, digests: number): Promise<void> {
+  while (recorder.digests.size < digests) {
+    if (hasher.drain(recorder) === 0) await Bun.sleep(0);
+  }
+}
+
+for (const workers of [0, 1, 3]) {
+  describe(`hasher with ${workers} workers`, () => {
+    let memory: Memory;
+    let hasher: Hasher;
+    const setUp = (contextsMax: number, algorithm: "sha1" | "sha256" = "sha1") => {
+      memory = mapMemory(REGION_BYTES);
+      fillWithAddress(memory);
+      hasher = openHasher({ address: memory.address, lengthBytes: REGION_BYTES, contextsMax, workers, algorithm });
+    };
+    afterEach(() => {
+      hasher.close();
+      memory.free();
+    });
+
+    test("streams of several contexts do not mix", async () => {
+      setUp(5);
+      const recorder = new Recorder();
+      const expected = [0, 1, 2, 3, 4].map(() => createHash("sha1"));
+      for (let context = 0; context < 5; context++) hasher.begin(context);
+      for (let step = 0; step < 20; step++) {
+        for (let context = 0; context < 5; context++) {
+          const offset = (step * 5 + context) * 4099;
+          const lengthBytes = 1 + ((step * 977 + context * 3571) % 8000);
+          expect(hasher.update(context, memory.address + offset, lengthBytes)).toBe(true);
+          expected[context].update(memory.bytes.subarray(offset, offset + lengthBytes));
+        }
+      }
+      for (let context = 0; context < 5; context++) expect(hasher.finish(context)).toBe(true);
+      await drainUntil(hasher, recorder, 5);
+      for (let context = 0; context < 5; context++) expect(recorder.digests.get(context)).toBe(expected[context].digest("hex"));
+      expect(recorder.updates.length).toBe(100);
+    });
+
+    test("a context begun again starts empty, also after an unfinished one", async () => {
+      setUp(2);
+      const recorder = new Recorder();
+      hasher.begin(1);
+      hasher.update(1, memory.address, 5000);
+      while (recorder.updates.length === 0) if (hasher.drain(recorder) === 0) await Bun.sleep(0);
+      hasher.begin(1);
+      hasher.update(1, memory.address + 64, 777);
+      hasher.finish(1);
+      await drainUntil(hasher, recorder, 1);
+      expect(recorder.digests.get(1)).toBe(createHash("sha1").update(memory.bytes.subarray(64, 64 + 777)).digest("hex"));
+    });
+
+    test("a context without bytes has the empty hash", async () => {
+      setUp(1);
+      const recorder = new Recorder();
+      hasher.begin(0);
+      hasher.finish(0);
+      await drainUntil(hasher, recorder, 1);
+      expect(recorder.digests.get(0)).toBe("da39a3ee5e6b4b0d3255bfef95601890afd80709");
+    });
+
+    test("sha256 on request", async () => {
+      setUp(1, "sha256");
+      const recorder = new Recorder();
+      hasher.begin(0);
+      hasher.update(0, memory.address, 100_000);
+      hasher.finish(0);
+      await drainUntil(hasher, recorder, 1);
+      expect(recorder.digests.get(0)).toBe(createHash("sha256").update(memory.bytes.subarray(0, 100_000)).digest("hex"));
+    });
+
+    test("a full queue says so, and nothing is lost", async () => {
+      setUp(1);
+      const recorder = new Recorder();
+      const expected = createHash("sha1");
+      hasher.begin(0);
+      let full = false;
+      for (let i = 0; i < 5000; i++) {
+        const offset = (i * 64) % 65536;
+        while (!hasher.update(0, memory.address + offset, 64)) {
+          full = true;
+          hasher.drain(recorder);
+        }
+        expected.update(memory.bytes.subarray(offset, offset + 64));
+      }
+      while (!hasher.finish(0)) hasher.drain(recorder);
+      await drainUntil(hasher, recorder, 1);
+      expect(full).toBe(true);
+      expect(recorder.updates.length).toBe(5000);
+      expect(recorder.digests.get(0)).toBe(expected.digest("hex"));
+    });
+
+    test("a sleeping owner is woken, and the bell is silent after drain", async () => {
+      setUp(1);
+      const recorder = new Recorder();
+      const bell = EventFd.of(hasher.wakeFd);
+      for (let round = 0; round < 50; round++) {
+        hasher.begin(0);
+        hasher.update(0, memory.address, 1000);
+        hasher.finish(0);
+        const before = recorder.updates.length;
+        hasher.sleeping(true);
+        while (!bell.reset()) await Bun.sleep(0);
+        hasher.sleeping(false);
+        recorder.digests.clear();
+        await drainUntil(hasher, recorder, 1);
+        expect(recorder.updates.length).toBe(before + 1);
+      }
+      hasher.drain(recorder);
+      expect(bell.reset()).toBe(false);
+    });
+  });
+}
+
+test("bytes outside the region are a bug", () => {
+  const memory = mapMemory(4096);
+  const hasher = openHasher({ address: memory.address, lengthBytes: 4096, contextsMax: 1, workers: 1 });
+  expect(() => hasher.update(0, memory.address + 4000, 97)).toThrow("region");
+  hasher.close();
+  memory.free();
+});
