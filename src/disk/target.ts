@@ -1,0 +1,201 @@
+/**
+ * A target opened for writing, after every reason not to write to it was looked for.
+ *
+ * Nothing is written before `openTarget` returns: a refusal (exit 4) leaves the target as it was, and a
+ * file that was created for nothing is removed. The exclusive descriptor stays open until `close`, so that
+ * nobody mounts the disk while it is written. Owns its descriptors.
+ */
+import { unlinkSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { type Failure, refusedTarget } from "../errors.ts";
+import * as abi from "../kernel/abi.ts";
+import { Errno, errnoText, type FileStat, flock, fstat, ftruncate, ioctlGet, open, stat } from "../kernel/libc.ts";
+import type { Metainfo } from "../torrent/types.ts";
+import { formatBytes } from "../units.ts";
+import { flushDirectoryOf, flushDisk } from "./flush.ts";
+import { useOfDevice, useOfFile } from "./in-use.ts";
+import { closeChecked, closeDisk, type DirectMode, isBlock, isRegular, type OpenDisk, openDirect, sizeOf, typeName } from "./open-disk.ts";
+
+/** What an image asks of its target. */
+export interface TargetNeeds {
+  /** Smallest size in bytes. */
+  readonly bytes: number;
+  /** Logical sector size that the partition table in the image counts in; null where any will do. */
+  readonly sectorBytes: number | null;
+  /** A file gets exactly `bytes`: the image is of a file, not of a disk. */
+  readonly isExact: boolean;
+}
+
+export interface TargetOptions {
+  /** Allows a target that is an ordinary file, and creates it where it is missing. */
+  readonly force: boolean;
+  readonly direct: DirectMode;
+}
+
+/** What the image of a torrent asks of its target. */
+export function needsOf(metainfo: Metainfo): TargetNeeds {
+  const { extents, image, layout } = metainfo;
+  const last = extents.count - 1;
+  const reachBytes = last < 0 ? 0 : extents.diskOffsetBytes[last] + extents.lengthBytes[last];
+  return {
+    bytes: Math.max(reachBytes, image?.diskBytes ?? 0),
+    sectorBytes: image?.kind === "disk" ? image.sectorBytes : null,
+    isExact: image === null ? layout === "single" : image.kind === "file",
+  };
+}
+
+/** Opens a target for writing. Throws a refusal (exit 4) before anything is written. */
+export function openTarget(path: string, needs: TargetNeeds, options: TargetOptions): Target {
+  const found = stat(path);
+  if (found === -Errno.ENOENT) return openMissing(path, needs, options);
+  if (typeof found === "number") throw cannotOpen(path, found);
+  if (isBlock(found)) return openDevice(path, found, needs, options);
+  if (!isRegular(found)) {
+    throw refuse(path, found.mode, `it is ${typeName(found)}; name a disk, a partition or (with --force) a file`);
+  }
+  if (!options.force) throw refused("target-not-block", path, "it is an ordinary file, not a block device; --force writes to it all the same");
+  return openFile(path, needs, options, false);
+}
+
+function refuse(path: string, mode: number, text: string): Failure {
+  return refused((mode & abi.S_IFMT) === abi.S_IFDIR ? "target-directory" : "target-type", path, text);
+}
+
+/** A device's name that is missing is a typing error or a missing driver, never a file to make in /dev. */
+function openMissing(path: string, needs: TargetNeeds, options: TargetOptions): Target {
+  const absolute = resolve(path);
+  const isDeviceName = absolute.startsWith("/dev/") && !absolute.startsWith("/dev/shm/");
+  if (isDeviceName) throw refused("target-missing", path, "there is no such device; look at lsblk, and whether its driver is loaded");
+  if (!options.force) throw refused("target-missing", path, "there is no such device or file; check the name, or give --force to create a file");
+  return openFile(path, needs, options, true);
+}
+
+function openDevice(path: string, found: FileStat, needs: TargetNeeds, options: TargetOptions): Target {
+  const use = useOfDevice(found);
+  if (use !== null) throw refused(use.code, path, use.text);
+  const fd = open(path, abi.O_RDWR | abi.O_EXCL);
+  if (fd === -Errno.EBUSY) {
+    throw refused("target-busy", path, "another program has opened it exclusively (mounted elsewhere, LVM, RAID or another imaging); end that first");
+  }
+  if (fd < 0) throw cannotOpen(path, fd);
+  return guarded(fd, null, () => {
+    if (ioctlGet(fd, abi.BLKROGET, 32) > 0) throw readOnly(path);
+    const sizeBytes = sizeOf(fd, found);
+    if (sizeBytes < 0) throw cannotOpen(path, sizeBytes);
+    const sectorBytes = ioctlGet(fd, abi.BLKSSZGET, 32);
+    if (sectorBytes < 0) throw cannotOpen(path, sectorBytes);
+    if (sizeBytes < needs.bytes) throw tooSmall(path, sizeBytes, needs.bytes);
+    if (needs.sectorBytes !== null && needs.sectorBytes !== sectorBytes) {
+      const text = `its sectors have ${sectorBytes} bytes, those of the image ${needs.sectorBytes}: the partition table would be wrong`;
+      throw refused("target-sector-size", path, `${text}; choose a disk with ${needs.sectorBytes}-byte sectors`);
+    }
+    return finishOpen(path, fd, "block", sizeBytes, sectorBytes, options.direct, false);
+  });
+}
+
+function openFile(path: string, needs: TargetNeeds, options: TargetOptions, isNew: boolean): Target {
+  const fd = open(path, abi.O_RDWR | (isNew ? abi.O_CREAT | abi.O_EXCL : 0));
+  if (fd < 0) throw cannotOpen(path, fd);
+  return guarded(fd, isNew ? path : null, () => {
+    const now = fstat(fd);
+    if (typeof now === "number") throw cannotOpen(path, now);
+    const use = useOfFile(now);
+    if (use !== null) throw refused(use.code, path, use.text);
+    // Advisory, but every diskswarm takes it: two deployments never write one file.
+    const locked = flock(fd, abi.LOCK_EX | abi.LOCK_NB);
+    if (locked === -Errno.EAGAIN) throw refused("target-busy", path, "another program has locked it; end that first");
+    const target = finishOpen(path, fd, "file", Math.max(now.sizeBytes, needs.bytes), null, options.direct, isNew);
+    if (now.sizeBytes < needs.bytes || needs.isExact) target.resize(needs.bytes);
+    return target;
+  });
+}
+
+/** Runs `use`; where it throws, the descriptor is closed and a file that was created removed. */
+function guarded(fd: number, createdPath: string | null, use: () => Target): Target {
+  try {
+    return use();
+  } catch (error) {
+    closeChecked(fd);
+    if (createdPath !== null) unlinkSync(createdPath);
+    throw error;
+  }
+}
+
+function finishOpen(
+  path: string,
+  fd: number,
+  kind: "block" | "file",
+  sizeBytes: number,
+  sectorBytes: number | null,
+  mode: DirectMode,
+  isNew: boolean,
+): Target {
+  const direct = mode === "off" ? null : openDirect(path, fd, abi.O_RDWR);
+  if (mode === "on" && direct === null) {
+    throw refused("target-no-direct", path, "it does not support direct IO; leave --direct on out");
+  }
+  return new Target({ path, kind, sizeBytes, sectorBytes, bufferedFd: fd, directFd: direct?.fd ?? -1, direct: direct?.alignment ?? null }, isNew);
+}
+
+export class Target {
+  constructor(
+    readonly files: OpenDisk,
+    /** The file was created by opening it. */
+    readonly isNew: boolean,
+  ) {}
+
+  get path(): string {
+    return this.files.path;
+  }
+
+  /** Sets the size of a file that was just opened. What is added reads as zero. */
+  resize(bytes: number): void {
+    const result = ftruncate(this.files.bufferedFd, bytes);
+    if (result === 0) return;
+    if (this.files.directFd !== -1) closeChecked(this.files.directFd);
+    throw refused("target-too-small", this.path, `it cannot be made ${bytes} bytes (${formatBytes(bytes)}) long: ${errnoText(result)}; choose another file system`);
+  }
+
+  /** Makes the device keep all that was written, and a new file its name. Throws DiskFault. */
+  flush(): void {
+    flushDisk(this.files);
+    if (this.isNew) flushDirectoryOf(this.path);
+  }
+
+  close(): void {
+    closeDisk(this.files);
+  }
+}
+
+function cannotOpen(path: string, result: number): Failure {
+  switch (-result) {
+    case Errno.EROFS:
+      return readOnly(path);
+    case Errno.EACCES:
+    case Errno.EPERM:
+      return refused("target-permission", path, `${errnoText(result)}; run as root, or look whether it is write protected`);
+    case Errno.ENOENT:
+    case Errno.ENOTDIR:
+      return refused("target-missing", path, `${dirname(path)} is not a directory that exists; make it first`);
+    case Errno.ETXTBSY:
+    case Errno.EBUSY:
+      return refused("target-busy", path, `${errnoText(result)}: another program uses it; end that first`);
+    case Errno.EISDIR:
+      return refused("target-directory", path, "it is a directory; name a disk, a partition or (with --force) a file");
+    default:
+      return refused("target-open", path, `it cannot be opened for writing: ${errnoText(result)}; check the device and the kernel's log`);
+  }
+}
+
+function readOnly(path: string): Failure {
+  return refused("target-read-only", path, "it is read-only; remove the write protection (blockdev --setrw, mount -o remount,rw) or choose another disk");
+}
+
+function tooSmall(path: string, sizeBytes: number, needBytes: number): Failure {
+  const sizes = `it has ${sizeBytes} bytes (${formatBytes(sizeBytes)}), the image needs ${needBytes} (${formatBytes(needBytes)})`;
+  return refused("target-too-small", path, `${sizes}; choose a larger disk`);
+}
+
+function refused(code: string, path: string, reason: string): Failure {
+  return refusedTarget(code, `target ${path} refused: ${reason}`);
+}
