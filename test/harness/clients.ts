@@ -45,11 +45,21 @@ const STARTERS: Record<StockClient, Starter> = {
 function startAria2(scope: Scope, machine: Machine, options: ClientOptions): Client {
   needTools("aria2c");
   const child = machine.spawn(scope, [
-    "aria2c", "--no-conf", `--dir=${options.folder}`, `--listen-port=${CLIENT_PORT}`,
-    "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false", "--file-allocation=none",
-    "--seed-ratio=0", "--summary-interval=1", "--disable-ipv6=true", "--bt-tracker-interval=2",
+    "aria2c",
+    "--no-conf",
+    `--dir=${options.folder}`,
+    `--listen-port=${CLIENT_PORT}`,
+    "--enable-dht=false",
+    "--enable-dht6=false",
+    "--bt-enable-lpd=false",
+    "--file-allocation=none",
+    "--seed-ratio=0",
+    "--summary-interval=1",
+    "--disable-ipv6=true",
+    "--bt-tracker-interval=2",
     ...(options.seeds ? ["--check-integrity=true", "--allow-overwrite=true"] : []),
-    `--bt-min-crypto-level=${options.encryption ? "arc4" : "plain"}`, "--bt-require-crypto=false",
+    `--bt-min-crypto-level=${options.encryption ? "arc4" : "plain"}`,
+    "--bt-require-crypto=false",
     options.torrent,
   ]);
   // "SEED" stands in the progress line from the moment on that everything is there.
@@ -62,15 +72,32 @@ function startLibtorrent(scope: Scope, machine: Machine, options: ClientOptions)
 }
 
 /** A libtorrent peer anywhere; lines as `libtorrent_peer.py` says. */
-export function libtorrent(scope: Scope, options: ClientOptions, at: { address: string; port: number }, spawn: SpawnOptions = {}, flags: readonly string[] = []): Child {
-  return new Child(scope, [
-    PYTHON, join(INTEROP, "libtorrent_peer.py"), options.torrent, options.folder,
-    "--address", at.address, "--port", String(at.port),
-    "--encryption", options.encryption ? "prefer" : "disabled",
-    ...(options.seeds ? ["--seed"] : []),
-    ...(options.peers ?? []).flatMap((peer) => ["--peer", peer]),
-    ...flags,
-  ], spawn);
+export function libtorrent(
+  scope: Scope,
+  options: ClientOptions,
+  at: { address: string; port: number },
+  spawn: SpawnOptions = {},
+  flags: readonly string[] = [],
+): Child {
+  return new Child(
+    scope,
+    [
+      PYTHON,
+      join(INTEROP, "libtorrent_peer.py"),
+      options.torrent,
+      options.folder,
+      "--address",
+      at.address,
+      "--port",
+      String(at.port),
+      "--encryption",
+      options.encryption ? "prefer" : "disabled",
+      ...(options.seeds ? ["--seed"] : []),
+      ...(options.peers ?? []).flatMap((peer) => ["--peer", peer]),
+      ...flags,
+    ],
+    spawn,
+  );
 }
 
 /** A v1 torrent of a file or folder, made by libtorrent. */
@@ -83,17 +110,37 @@ function startTransmission(scope: Scope, machine: Machine, options: ClientOption
   needTools("transmission-cli");
   const config = join(scope.tempDir(), "config");
   mkdirSync(config);
-  writeFileSync(join(config, "settings.json"), JSON.stringify({
-    "dht-enabled": false, "lpd-enabled": false, "utp-enabled": false, "pex-enabled": true,
-    "port-forwarding-enabled": false, "preallocation": 0, "ratio-limit-enabled": false,
-  }));
-  const child = machine.spawn(scope, [
-    "transmission-cli", "--config-dir", config, "--download-dir", options.folder,
-    "--port", String(CLIENT_PORT), "--no-portmap", "--no-uplimit", "--no-downlimit",
-    options.encryption ? "--encryption-preferred" : "--encryption-tolerated",
-    ...(options.seeds ? ["--verify"] : []),
-    options.torrent,
-  ], { env: { TR_CURL_VERBOSE: "" } });
+  writeFileSync(
+    join(config, "settings.json"),
+    JSON.stringify({
+      "dht-enabled": false,
+      "lpd-enabled": false,
+      "utp-enabled": false,
+      "pex-enabled": true,
+      "port-forwarding-enabled": false,
+      preallocation: 0,
+      "ratio-limit-enabled": false,
+    }),
+  );
+  const child = machine.spawn(
+    scope,
+    [
+      "transmission-cli",
+      "--config-dir",
+      config,
+      "--download-dir",
+      options.folder,
+      "--port",
+      String(CLIENT_PORT),
+      "--no-portmap",
+      "--no-uplimit",
+      "--no-downlimit",
+      options.encryption ? "--encryption-preferred" : "--encryption-tolerated",
+      ...(options.seeds ? ["--verify"] : []),
+      options.torrent,
+    ],
+    { env: { TR_CURL_VERBOSE: "" } },
+  );
   return { child, complete: () => child.waitForLine(/^Seeding/) };
 }
 
@@ -111,7 +158,17 @@ export async function startOpentracker(scope: Scope, machine: Machine, infoHash:
   // Debian builds it with an allow list, which it opens after the chroot.
   writeFileSync(join(folder, "allowed"), `${Buffer.from(infoHash).toString("hex")}\n`);
   const child = machine.spawn(scope, [
-    "opentracker", "-i", machine.address, "-p", String(TRACKER_PORT), "-P", String(TRACKER_PORT), "-d", folder, "-w", "/allowed",
+    "opentracker",
+    "-i",
+    machine.address,
+    "-p",
+    String(TRACKER_PORT),
+    "-P",
+    String(TRACKER_PORT),
+    "-d",
+    folder,
+    "-w",
+    "/allowed",
   ]);
   const url = trackerUrl(machine);
   await until("opentracker answers", () => scrape(machine, url, infoHash) !== null);
@@ -124,14 +181,26 @@ export function trackerUrl(machine: Machine): string {
 }
 
 /** Waits until the tracker knows `seeders` complete peers of the torrent. */
-export async function seedersKnown(machine: Machine, url: string, infoHash: Uint8Array, seeders: number): Promise<void> {
+export async function seedersKnown(
+  machine: Machine,
+  url: string,
+  infoHash: Uint8Array,
+  seeders: number,
+): Promise<void> {
   await until(`${url} knows ${seeders} seeders`, () => (scrape(machine, url, infoHash) ?? 0) >= seeders);
 }
 
 /** How many complete peers a tracker knows (BEP 48), asked from inside `machine`; null without an answer. */
 function scrape(machine: Machine, url: string, infoHash: Uint8Array): number | null {
   const query = [...infoHash].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
-  const argv = [...machine.prefix, "curl", "--silent", "--max-time", "2", `${url.replace("announce", "scrape")}?info_hash=${query}`];
+  const argv = [
+    ...machine.prefix,
+    "curl",
+    "--silent",
+    "--max-time",
+    "2",
+    `${url.replace("announce", "scrape")}?info_hash=${query}`,
+  ];
   const result = Bun.spawnSync(argv, { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
   const match = /8:completei(\d+)e/.exec(result.stdout.toString("latin1"));
   if (match) return Number(match[1]);

@@ -51,7 +51,13 @@ function readExactly(fd: number, path: string, buffer: Buffer, lengthBytes: numb
   }
 }
 
-function describeDifference(actualPath: string, expectedPath: string, actual: Buffer, expected: Buffer, at: number): string {
+function describeDifference(
+  actualPath: string,
+  expectedPath: string,
+  actual: Buffer,
+  expected: Buffer,
+  at: number,
+): string {
   let index = 0;
   while (actual[index] === expected[index]) index++;
   const sector = index - (index % SECTOR_BYTES);

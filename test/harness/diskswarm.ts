@@ -105,9 +105,16 @@ export async function succeed(scope: Scope, args: readonly string[], options: Ru
 }
 
 /** Runs the program to its end, which must be `exitCode`; its one error line must match. */
-export async function fail(scope: Scope, args: readonly string[], exitCode: number, message: RegExp, options: RunOptions = {}): Promise<Ended> {
+export async function fail(
+  scope: Scope,
+  args: readonly string[],
+  exitCode: number,
+  message: RegExp,
+  options: RunOptions = {},
+): Promise<Ended> {
   const ended = await new Run(scope, args, options).expectExit(exitCode);
-  if (!message.test(ended.stderr)) throw new Error(`the error ${JSON.stringify(ended.stderr)} does not match ${message}`);
+  if (!message.test(ended.stderr))
+    throw new Error(`the error ${JSON.stringify(ended.stderr)} does not match ${message}`);
   return ended;
 }
 
@@ -126,8 +133,19 @@ export interface Seeder {
 }
 
 /** `seed` on an address and port; resolves when it listens. */
-export async function seed(scope: Scope, torrent: string, source: string, at: { host: string; port: number }, flags: readonly string[] = [], options: RunOptions = {}): Promise<Seeder> {
-  const run = start(scope, ["seed", torrent, source, "--listen", at.host, "--port", String(at.port), ...flags], options);
+export async function seed(
+  scope: Scope,
+  torrent: string,
+  source: string,
+  at: { host: string; port: number },
+  flags: readonly string[] = [],
+  options: RunOptions = {},
+): Promise<Seeder> {
+  const run = start(
+    scope,
+    ["seed", torrent, source, "--listen", at.host, "--port", String(at.port), ...flags],
+    options,
+  );
   await run.event("start");
   return { run, ...at, peer: `${at.host}:${at.port}` };
 }

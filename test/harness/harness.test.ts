@@ -21,7 +21,9 @@ scopedTest("a sector at a wrong place is named by what it says about itself", as
   const right = stampedImage(join(folder, "right"), MIB, 5);
   const wrong = stampedImage(join(folder, "wrong"), MIB, 5);
   run(["dd", `if=${right}`, `of=${wrong}`, "bs=512", "skip=7", "seek=100", "count=1", "conv=notrunc", "status=none"]);
-  expect(() => expectSameBytes(wrong, right, MIB)).toThrow(/first at byte 51205 .*found the sector of byte 3584, seed 5; expected the sector of byte 51200, seed 5/);
+  expect(() => expectSameBytes(wrong, right, MIB)).toThrow(
+    /first at byte 51205 .*found the sector of byte 3584, seed 5; expected the sector of byte 51200, seed 5/,
+  );
   expectSame(wrong, right, gapsBetween([{ offsetBytes: 51200, lengthBytes: 512 }], MIB));
 });
 
@@ -43,15 +45,34 @@ scopedTest("the hand-written seeder serves libtorrent, and libtorrent refuses it
   const source = stampedImage(join(folder, "image.raw"), 3 * MIB + 700, 2);
   const { path, infoHash } = writeTorrent(join(folder, "t.torrent"), singleTorrent(source, 3 * MIB + 700, 256 * 1024));
   expect(infoHashOf(path)).toEqual(infoHash);
-  const options = { infoHash, source, extents: [{ offsetBytes: 0, lengthBytes: 3 * MIB + 700 }], pieceBytes: 256 * 1024 };
+  const options = {
+    infoHash,
+    source,
+    extents: [{ offsetBytes: 0, lengthBytes: 3 * MIB + 700 }],
+    pieceBytes: 256 * 1024,
+  };
   const honest = await testSeeder(scope, { ...options, host: "127.0.0.2" });
-  const liar = await testSeeder(scope, { ...options, host: "127.0.0.3", corrupt: (_piece, _begin, block) => { block[0]! ^= 1; } });
+  const liar = await testSeeder(scope, {
+    ...options,
+    host: "127.0.0.3",
+    corrupt: (_piece, _begin, block) => {
+      block[0]! ^= 1;
+    },
+  });
   for (const name of ["honest", "liar"]) mkdirSync(join(folder, name));
   const at = { address: "127.0.0.1", port: await freePort() };
-  const good = libtorrent(scope, { torrent: path, folder: join(folder, "honest"), seeds: false, peers: [honest.peer] }, at);
+  const good = libtorrent(
+    scope,
+    { torrent: path, folder: join(folder, "honest"), seeds: false, peers: [honest.peer] },
+    at,
+  );
   await good.waitForLine(/^finished/);
   expectSameBytes(join(folder, "honest", "image.raw"), source, 3 * MIB + 700);
-  const bad = libtorrent(scope, { torrent: path, folder: join(folder, "liar"), seeds: false, peers: [liar.peer] }, { ...at, port: await freePort() });
+  const bad = libtorrent(
+    scope,
+    { torrent: path, folder: join(folder, "liar"), seeds: false, peers: [liar.peer] },
+    { ...at, port: await freePort() },
+  );
   await bad.waitForLine(/^hash-failed/);
 });
 
@@ -66,7 +87,15 @@ scopedTest("the hand-written client is served by libtorrent", async (scope) => {
   await client.received(Message.unchoke);
   client.send(frame(Message.request, 2, 16384, 16384));
   const block = await client.received(Message.piece);
-  expect(block.subarray(8).equals(Buffer.from(await Bun.file(source).slice(2 * 256 * 1024 + 16384, 2 * 256 * 1024 + 32768).arrayBuffer()))).toBe(true);
+  expect(
+    block.subarray(8).equals(
+      Buffer.from(
+        await Bun.file(source)
+          .slice(2 * 256 * 1024 + 16384, 2 * 256 * 1024 + 32768)
+          .arrayBuffer(),
+      ),
+    ),
+  ).toBe(true);
 });
 
 test("io_uring is denied to what the launcher starts", () => {

@@ -105,7 +105,12 @@ class Stamper {
 }
 
 /** `count` disjoint extents, ascending, at multiples of `alignBytes`, of lengths that the alignment makes odd. */
-export function scatteredExtents(count: number, diskBytes: number, alignBytes: readonly number[], seed: number): Extent[] {
+export function scatteredExtents(
+  count: number,
+  diskBytes: number,
+  alignBytes: readonly number[],
+  seed: number,
+): Extent[] {
   const random = seededRandom(seed);
   const slot = Math.floor(diskBytes / count / SECTOR_BYTES) * SECTOR_BYTES;
   const extents: Extent[] = [];

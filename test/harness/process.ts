@@ -41,7 +41,11 @@ export class Child {
   readonly ended: Promise<Ended>;
   #end: Ended | null = null;
 
-  constructor(scope: Scope, readonly argv: readonly string[], options: SpawnOptions = {}) {
+  constructor(
+    scope: Scope,
+    readonly argv: readonly string[],
+    options: SpawnOptions = {},
+  ) {
     this.#process = Bun.spawn([...(options.prefix ?? []), ...argv], {
       stdin: "ignore",
       stdout: "pipe",
@@ -125,8 +129,12 @@ export class Child {
 
   async #collect(): Promise<Ended> {
     await Promise.all([
-      this.#read(this.#process.stdout, (text) => { this.#stdout += text; }),
-      this.#read(this.#process.stderr, (text) => { this.#stderr += text; }),
+      this.#read(this.#process.stdout, (text) => {
+        this.#stdout += text;
+      }),
+      this.#read(this.#process.stderr, (text) => {
+        this.#stderr += text;
+      }),
       this.#process.exited,
     ]);
     const { exitCode, signalCode } = this.#process;
@@ -165,7 +173,15 @@ export class Child {
   }
 }
 
-const SIGNAL_NUMBERS: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGABRT: 6, SIGKILL: 9, SIGSEGV: 11, SIGPIPE: 13, SIGTERM: 15 };
+const SIGNAL_NUMBERS: Record<string, number> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGABRT: 6,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGPIPE: 13,
+  SIGTERM: 15,
+};
 
 /** VmHWM of a process in bytes (proc_pid_status(5)); 0 once it is gone. */
 export function peakRssBytesOf(pid: number): number {
@@ -173,7 +189,8 @@ export function peakRssBytesOf(pid: number): number {
     const match = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
     return match ? Number(match[1]) * 1024 : 0;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT" || (error as NodeJS.ErrnoException).code === "ESRCH") return 0;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT" || (error as NodeJS.ErrnoException).code === "ESRCH")
+      return 0;
     throw error;
   }
 }

@@ -29,7 +29,10 @@ export class Scope {
   }
 
   explanation(): string {
-    return this.#describers.map((describe) => describe()).filter((text) => text !== "").join("\n");
+    return this.#describers
+      .map((describe) => describe())
+      .filter((text) => text !== "")
+      .join("\n");
   }
 
   /** A new folder on the disk that holds the temporary files. */

@@ -24,7 +24,12 @@ export function extentPath(offsetBytes: number): string {
 }
 
 /** A torrent of the given extents of a source. */
-export function extentTorrent(source: string, extents: readonly Extent[], pieceBytes: number, announce?: string): TorrentFields {
+export function extentTorrent(
+  source: string,
+  extents: readonly Extent[],
+  pieceBytes: number,
+  announce?: string,
+): TorrentFields {
   return {
     name: "image",
     pieceBytes,
@@ -35,7 +40,12 @@ export function extentTorrent(source: string, extents: readonly Extent[], pieceB
 }
 
 /** An ordinary torrent of one file. */
-export function singleTorrent(source: string, lengthBytes: number, pieceBytes: number, announce?: string): TorrentFields {
+export function singleTorrent(
+  source: string,
+  lengthBytes: number,
+  pieceBytes: number,
+  announce?: string,
+): TorrentFields {
   return {
     name: "image.raw",
     pieceBytes,
@@ -53,7 +63,9 @@ export interface Written {
 
 export function writeTorrent(path: string, fields: TorrentFields): Written {
   const infoBytes = encode({
-    ...(fields.files ? { files: fields.files.map(({ path, length }) => ({ length, path })) } : { length: fields.length! }),
+    ...(fields.files
+      ? { files: fields.files.map(({ path, length }) => ({ length, path })) }
+      : { length: fields.length! }),
     name: fields.name,
     "piece length": fields.pieceBytes,
     pieces: fields.pieces,

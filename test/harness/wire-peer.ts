@@ -33,7 +33,10 @@ class FrameReader {
   #pending: Buffer = Buffer.alloc(0);
   #greeted = false;
 
-  constructor(private readonly onHandshake: () => void, private readonly onFrame: (message: number, body: Buffer) => void) {}
+  constructor(
+    private readonly onHandshake: () => void,
+    private readonly onFrame: (message: number, body: Buffer) => void,
+  ) {}
 
   feed(bytes: Buffer): void {
     this.#pending = Buffer.concat([this.#pending, bytes]);
@@ -86,7 +89,10 @@ export function testSeeder(scope: Scope, options: SeederOptions): Promise<TestSe
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
     const reader = new FrameReader(
-      () => socket.write(Buffer.concat([handshake(options.infoHash, "seeder"), frame(Message.bitfield, fullBitfield(pieceCount))])),
+      () =>
+        socket.write(
+          Buffer.concat([handshake(options.infoHash, "seeder"), frame(Message.bitfield, fullBitfield(pieceCount))]),
+        ),
       (message, body) => {
         if (message === Message.interested) socket.write(frame(Message.unchoke));
         if (message !== Message.request) return;
@@ -128,7 +134,10 @@ class Payload {
   readonly #fd: number;
   readonly totalBytes: number;
 
-  constructor(source: string, private readonly extents: readonly Extent[]) {
+  constructor(
+    source: string,
+    private readonly extents: readonly Extent[],
+  ) {
     this.#fd = openSync(source, "r");
     this.totalBytes = extents.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
   }
@@ -139,7 +148,8 @@ class Payload {
     for (const extent of this.extents) {
       const from = Math.max(torrentOffsetBytes, extentStart);
       const to = Math.min(torrentOffsetBytes + lengthBytes, extentStart + extent.lengthBytes);
-      if (from < to) readSync(this.#fd, block, from - torrentOffsetBytes, to - from, extent.offsetBytes + from - extentStart);
+      if (from < to)
+        readSync(this.#fd, block, from - torrentOffsetBytes, to - from, extent.offsetBytes + from - extentStart);
       extentStart += extent.lengthBytes;
     }
     return block;
@@ -162,8 +172,14 @@ export class TestClient {
   private constructor(scope: Scope, socket: Socket) {
     this.#socket = socket;
     const reader = new FrameReader(
-      () => { this.#greeted = true; this.#onChange(); },
-      (message, body) => { this.frames.push({ message, body: Buffer.from(body) }); this.#onChange(); },
+      () => {
+        this.#greeted = true;
+        this.#onChange();
+      },
+      (message, body) => {
+        this.frames.push({ message, body: Buffer.from(body) });
+        this.#onChange();
+      },
     );
     socket.on("data", (bytes) => reader.feed(bytes as Buffer));
     this.dropped = new Promise((resolve) => {

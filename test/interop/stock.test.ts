@@ -5,7 +5,14 @@
 import { describe } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { STOCK_CLIENTS, libtorrentMake, seedersKnown, startClient, startOpentracker, trackerUrl } from "../harness/clients.ts";
+import {
+  STOCK_CLIENTS,
+  libtorrentMake,
+  seedersKnown,
+  startClient,
+  startOpentracker,
+  trackerUrl,
+} from "../harness/clients.ts";
 import { expectSameBytes } from "../harness/compare.ts";
 import { stampedImage } from "../harness/image.ts";
 import { Network } from "../harness/network.ts";
@@ -28,12 +35,14 @@ describe.skipIf(!isRoot)("stock clients", () => {
       const client = startClient(scope, seeder, network.machine(), { torrent, folder, seeds: true });
       await client.complete();
       await seedersKnown(trackerMachine, tracker.url, infoHash, 1);
-      await Promise.all(STOCK_CLIENTS.filter((kind) => kind !== seeder).map(async (kind) => {
-        const target = join(folder, kind);
-        mkdirSync(target);
-        await startClient(scope, kind, network.machine(), { torrent, folder: target, seeds: false }).complete();
-        expectSameBytes(join(target, "image.raw"), image, IMAGE_BYTES);
-      }));
+      await Promise.all(
+        STOCK_CLIENTS.filter((kind) => kind !== seeder).map(async (kind) => {
+          const target = join(folder, kind);
+          mkdirSync(target);
+          await startClient(scope, kind, network.machine(), { torrent, folder: target, seeds: false }).complete();
+          expectSameBytes(join(target, "image.raw"), image, IMAGE_BYTES);
+        }),
+      );
     });
   }
 });
