@@ -6,9 +6,10 @@
  * nothing transferred or any other error is a `DiskFault` and ends the work: no result is ever dropped.
  * The memory belongs to the caller and stays untouched until the transfer was reported as done.
  */
-import { assert, DiskFault } from "../errors.ts";
-import { Errno, errnoText } from "../kernel/libc.ts";
+import { assert } from "../errors.ts";
+import { Errno } from "../kernel/libc.ts";
 import type { Address, Reactor, Token } from "../kernel/reactor.ts";
+import { diskFault } from "./disk-fault.ts";
 
 /** Says where a payload byte lies. `segments.ts` implements it. */
 export interface SegmentLocator {
@@ -39,6 +40,8 @@ export interface WithheldHead {
 }
 
 const NONE = -1;
+/** Smallest sector: direct transfers go on at multiples of it. */
+const SECTOR_BYTES = 512;
 
 export class DiskQueue {
   #jobsPending = 0;
@@ -137,7 +140,7 @@ export class DiskQueue {
       this.#opDiskOffset[op]! += moved;
       this.#opLength[op]! -= moved;
       // The kernel may stop a direct transfer at a place that O_DIRECT cannot go on from.
-      if (!retry) this.#opFd[op] = this.files.bufferedFd;
+      if (moved % SECTOR_BYTES !== 0) this.#opFd[op] = this.files.bufferedFd;
       this.#submit(op, isWrite);
       return;
     }
@@ -186,12 +189,6 @@ export class DiskQueue {
   }
 
   #fault(op: number, isWrite: boolean, result: number): never {
-    const detail =
-      result === 0
-        ? isWrite
-          ? "the device took no more bytes; is it as large as it says?"
-          : "the source ends here: it shrank since it was opened"
-        : errnoText(result);
-    throw new DiskFault(this.files.path, isWrite ? "write" : "read", this.#opDiskOffset[op]!, -result, detail);
+    throw diskFault(this.files.path, isWrite ? "write" : "read", this.#opDiskOffset[op]!, result);
   }
 }

@@ -9,16 +9,17 @@ import { assert } from "../errors.ts";
 import { DiskQueue, type DiskFiles, type SegmentLocator, type WithheldHead } from "../disk/queue.ts";
 import type { Hasher } from "../disk/hasher.ts";
 import { nowMs } from "../kernel/clock.ts";
-import type { Address, Reactor, Token } from "../kernel/reactor.ts";
+import type { Address, CompletionHandler, Reactor, Token } from "../kernel/reactor.ts";
 import type { Listener } from "../kernel/sockets.ts";
 import { KiB } from "../units.ts";
 import type { CloseReason, SwarmActions, SwarmReport } from "../swarm/actions.ts";
-import { OUTBOX_BYTES, type SwarmOptions } from "../swarm/policy.ts";
+import { OUTBOX_BYTES, OUTBOX_BYTES_MIN, type SwarmOptions } from "../swarm/policy.ts";
 import type { Session } from "../swarm/session.ts";
 import { Swarm } from "../swarm/swarm.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import type { PieceIndex } from "../units.ts";
 import type { Bitfield } from "../wire/bitfield.ts";
+import { bitfieldFrameBytes } from "../wire/frames.ts";
 import { formatAddress, type PeerAddress } from "../wire/address.ts";
 import type { Connection, ConnectionHost } from "./connection.ts";
 import { Connections, type ConnectionsHandler } from "./connections.ts";
@@ -39,7 +40,8 @@ const SLEEP_MS_MAX = 500;
 export interface NodeResources {
   readonly reactor: Reactor;
   readonly listener: Listener;
-  readonly hasher: Hasher;
+  /** Null where nothing is received. */
+  readonly hasher: Hasher | null;
   readonly metainfo: Metainfo;
   readonly files: DiskFiles;
   readonly segments: SegmentLocator;
@@ -57,6 +59,8 @@ export interface NodeObserver {
   acceptFailed(errno: number): void;
   /** Once per turn: messages, progress, time-outs. Returns true to end the loop. */
   turn(nowMs: number): boolean;
+  /** Operations of its own, besides polls, are in flight. */
+  readonly busy: boolean;
   /** A completion of an operation that the observer submitted itself. */
   completed(operation: Token, result: number): void;
 }
@@ -74,7 +78,7 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
   /** Monotonic ms at which payload last arrived. */
   lastPayloadMs = nowMs();
   readonly #fetchedFrom = new Map<string, number>();
-  readonly #hasher: Hasher;
+  readonly #hasher: Hasher | null;
   readonly #observer: NodeObserver;
   #dirty: Connection[] = [];
   #dirtySpare: Connection[] = [];
@@ -93,11 +97,12 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     const tokenOf = (index: number) => token(Op.disk, index);
     const done = (isWrite: boolean, tag: number) => this.#diskDone(isWrite, tag);
     this.disk = new DiskQueue(reactor, resources.files, resources.segments, resources.head, done, tokenOf, plan.slabCount, DISK_OPS_MAX);
-    this.intake = resources.swarmOptions.seedOnly ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
+    this.intake = hasher === null ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
     this.serving = new Serving(metainfo, this.pool, this, plan.readsMax);
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
     const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + 2;
-    this.connections = new Connections(this, this, resources.listener, connectionsMax, OUTBOX_BYTES);
+    const outboxBytes = Math.max(OUTBOX_BYTES, bitfieldFrameBytes(metainfo.pieceCount) + OUTBOX_BYTES_MIN);
+    this.connections = new Connections(this, this, resources.listener, connectionsMax, outboxBytes);
   }
 
   /** Runs until the observer ends it. Throws DiskFault and AssertionError. */
@@ -111,12 +116,7 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
       this.settle();
       if (this.#observer.turn(now)) return;
       this.settle();
-      this.#hasher.sleeping(true);
-      const drained = this.intake === null ? 0 : this.#hasher.drain(this.intake);
-      const wakeMs = Math.min(this.swarm.nextTickMs(), dialsMs, now + SLEEP_MS_MAX);
-      this.reactor.run(drained > 0 || this.#hasWork() ? 0 : Math.max(0, wakeMs - nowMs()), completion);
-      this.#hasher.sleeping(false);
-      if (this.intake !== null) this.#hasher.drain(this.intake);
+      this.#wait(Math.min(this.swarm.nextTickMs(), dialsMs, now + SLEEP_MS_MAX), completion);
     }
   }
 
@@ -126,11 +126,8 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     this.#drainRequests();
     this.connections.shutdown();
     const completion = (operation: Token, result: number) => this.#completed(operation, result);
-    while (!this.connections.idle || this.disk.pending > 0 || this.intake?.busy) {
-      this.#hasher.sleeping(true);
-      const drained = this.intake === null ? 0 : this.#hasher.drain(this.intake);
-      this.reactor.run(drained > 0 ? 0 : SLEEP_MS_MAX, completion);
-      this.#hasher.sleeping(false);
+    while (!this.connections.idle || this.disk.pending > 0 || this.intake?.busy || this.#observer.busy) {
+      this.#wait(nowMs() + SLEEP_MS_MAX, completion);
       this.disk.pump();
     }
     this.connections.free();
@@ -265,6 +262,22 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
 
   failed(piece: number): void {
     this.swarm.pieceFailed(nowMs(), piece as PieceIndex);
+  }
+
+  /** Sleeps until `wakeMs` or until something completed, hashes included. */
+  #wait(wakeMs: number, completion: CompletionHandler): void {
+    const { intake } = this;
+    const hasher = this.#hasher;
+    if (hasher === null || intake === null) {
+      this.reactor.run(this.#hasWork() ? 0 : Math.max(0, wakeMs - nowMs()), completion);
+      return;
+    }
+    // First say that the reactor may be asleep, then look once more: a hash that ends in between rings the bell.
+    hasher.sleeping(true);
+    const drained = hasher.drain(intake);
+    this.reactor.run(drained > 0 || this.#hasWork() ? 0 : Math.max(0, wakeMs - nowMs()), completion);
+    hasher.sleeping(false);
+    hasher.drain(intake);
   }
 
   #attach(connection: Connection, session: Session): void {

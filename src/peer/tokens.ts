@@ -13,6 +13,7 @@ export const Op = {
   zero: 5,
   mailbox: 6,
   hasher: 7,
+  sync: 8,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

@@ -1,0 +1,181 @@
+/**
+ * One peer from its options to its end: opens what it needs in the order in which a user wants to hear of
+ * problems (port, torrent, disk), looks at what is there, runs the node, and gives everything back.
+ */
+import { openHasher } from "../disk/hash-pool.ts";
+import type { Hasher } from "../disk/hasher.ts";
+import { HeadGuard } from "../disk/head-guard.ts";
+import type { OpenDisk } from "../disk/open-disk.ts";
+import { Segments } from "../disk/segments.ts";
+import { openSource } from "../disk/source.ts";
+import { openTarget } from "../disk/target.ts";
+import { ZeroRanges } from "../disk/zero.ts";
+import { ExitCode, Failure } from "../errors.ts";
+import { nowMs } from "../kernel/clock.ts";
+import { mapMemory, type Memory } from "../kernel/memory.ts";
+import type { Reactor } from "../kernel/reactor.ts";
+import { openReactor } from "../kernel/select.ts";
+import { type Listener, listenTcp } from "../kernel/sockets.ts";
+import { HEAD_BYTES } from "../limits.ts";
+import type { SwarmOptions } from "../swarm/policy.ts";
+import { Random } from "../swarm/random.ts";
+import { rangesEndBytes } from "../torrent/extents.ts";
+import { parseMetainfo } from "../torrent/metainfo.ts";
+import type { Metainfo, RangeTable } from "../torrent/types.ts";
+import { Bitfield } from "../wire/bitfield.ts";
+import { makePeerId, PEER_ID_RANDOM_BYTES } from "../wire/handshake.ts";
+import type { PeerOptions } from "./api.ts";
+import { Deployment } from "./deployment.ts";
+import { Inbox } from "./inbox.ts";
+import { fetchTorrent } from "./metadata.ts";
+import { Node, SCRATCH_BYTES } from "./node.ts";
+import { type MemoryPlan, planMemory } from "./policy.ts";
+import type { Reporter } from "./reporter.ts";
+import { probeSource, scanTarget } from "./scanning.ts";
+import { Seeding } from "./seeding.ts";
+import { Op, token } from "./tokens.ts";
+import type { WorkerData } from "./worker-messages.ts";
+
+/** Operations submitted at once; more wait in the reactor. */
+const QUEUE_DEPTH = 256;
+const NO_RANGES: RangeTable = { count: 0, diskOffsetBytes: new Float64Array(0), lengthBytes: new Float64Array(0) };
+
+/** Runs a peer until its end. True: it was told to stop before it was done. Throws Failure. */
+export function runPeer(data: WorkerData, reporter: Reporter): boolean {
+  const { options } = data;
+  const reactor = openReactor(options.io, QUEUE_DEPTH);
+  const listener = listen(options);
+  reporter.post({ type: "listening", port: listener.port, backend: reactor.backend, note: reactor.fallbackReason });
+  const torrent = options.torrent instanceof Uint8Array ? options.torrent : fetchTorrent(data, options.torrent, reactor, listener, reporter);
+  if (torrent === null) return true;
+  const run = new PeerRun(data, reporter, reactor, listener, parseMetainfo(torrent));
+  const interrupted = options.role === "seed" ? run.seed() : run.deploy();
+  reactor.close();
+  return interrupted;
+}
+
+function listen(options: PeerOptions): Listener {
+  try {
+    return listenTcp(options.listen, options.port);
+  } catch (error) {
+    if (!options.portMayChange || !(error instanceof Failure) || error.exitCode !== ExitCode.failed) throw error;
+    return listenTcp(options.listen, 0);
+  }
+}
+
+class PeerRun {
+  readonly plan: MemoryPlan;
+  readonly memory: Memory;
+  readonly startedMs = nowMs();
+
+  constructor(
+    readonly data: WorkerData,
+    readonly reporter: Reporter,
+    readonly reactor: Reactor,
+    readonly listener: Listener,
+    readonly metainfo: Metainfo,
+  ) {
+    const { options } = data;
+    this.plan = planMemory(options.memoryBytes, metainfo.pieceBytes, options.role === "seed", options.blockBytesMax);
+    this.memory = mapMemory(this.plan.slabCount * this.plan.slabBytes + SCRATCH_BYTES);
+  }
+
+  seed(): boolean {
+    const { data, metainfo, reporter, reactor, memory } = this;
+    const source = openSource(data.options.path, { needBytes: rangesEndBytes(metainfo.extents), direct: data.options.direct });
+    const segments = this.segments(source.files);
+    const hasher = this.openHasher();
+    const stopped = probeSource({ reactor, memory, hasher, metainfo, files: source.files, segments, data, reporter });
+    hasher.close();
+    if (stopped) return true;
+    const inbox = new Inbox(reactor, data.mailboxMemory, data.bellFd, null);
+    const seeding = new Seeding(metainfo, source, inbox, reporter);
+    const have = Bitfield.full(metainfo.pieceCount);
+    const node = new Node({ ...this.common(), hasher: null, files: source.files, segments, head: null, have }, seeding);
+    this.drive(node, seeding, inbox);
+    source.close();
+    return true;
+  }
+
+  deploy(): boolean {
+    const { data, metainfo, reporter, reactor, memory, startedMs } = this;
+    const { options } = data;
+    const zeroRanges = this.zeroRanges;
+    const target = openTarget({ path: options.path, force: options.force, direct: options.direct, metainfo });
+    const files = target.files;
+    const segments = this.segments(files);
+    const hasher = this.openHasher();
+    const have = scanTarget({ reactor, memory, hasher, metainfo, files, segments, data, reporter });
+    if (have === null) return true;
+    const head = new HeadGuard(files, metainfo.extents, zeroRanges);
+    head.invalidate();
+    const { pageBytes, hasDirect } = segments;
+    const tokenOf = (slot: number) => token(Op.zero, slot);
+    const zeroes = new ZeroRanges({ reactor, files, ranges: zeroRanges, pageBytes, hasDirect, skipBytes: HEAD_BYTES, tokenOf });
+    const inbox = new Inbox(reactor, data.mailboxMemory, data.bellFd, hasher);
+    const bytesReused = reusedBytes(metainfo, have);
+    const deployment = new Deployment({ options, metainfo, target, head, zeroes, inbox, reporter, reactor, bytesReused, startedMs });
+    const node = new Node({ ...this.common(), hasher, files, segments, head, have }, deployment);
+    reporter.phase("fetch");
+    this.drive(node, deployment, inbox);
+    zeroes.free();
+    head.free();
+    hasher.close();
+    target.close();
+    return !deployment.isDone;
+  }
+
+  /** Runs the node and ends it in good order. */
+  private drive(node: Node, owner: Deployment | Seeding, inbox: Inbox): void {
+    owner.node = node;
+    node.swarm.addPeers(nowMs(), [...this.data.options.peers], "user");
+    node.run();
+    node.shutdown();
+    inbox.close();
+  }
+
+  private get zeroRanges(): RangeTable {
+    return this.metainfo.image?.zeroRanges ?? NO_RANGES;
+  }
+
+  private segments(disk: OpenDisk): Segments {
+    const { extents, pieceBytes } = this.metainfo;
+    return new Segments({ extents, zeroRanges: this.zeroRanges, pieceBytes, direct: disk.direct });
+  }
+
+  private common() {
+    const { reactor, listener, metainfo, plan } = this;
+    return { reactor, listener, metainfo, plan, memoryAddress: this.memory.address, swarmOptions: this.swarmOptions() };
+  }
+
+  private openHasher(): Hasher {
+    const contextsMax = 2 * this.plan.tuning.piecesInFlightMax + 8;
+    return openHasher({ address: this.memory.address, lengthBytes: this.memory.lengthBytes, contextsMax, workers: "auto" });
+  }
+
+  private swarmOptions(): SwarmOptions {
+    const { metainfo, plan, listener, data } = this;
+    const random = crypto.getRandomValues(new Uint8Array(PEER_ID_RANDOM_BYTES));
+    return {
+      ...plan.tuning,
+      infoHash: metainfo.infoHash,
+      peerId: makePeerId(random),
+      pieceCount: metainfo.pieceCount,
+      pieceBytes: metainfo.pieceBytes,
+      totalBytes: metainfo.extents.totalBytes,
+      listenPort: listener.port,
+      slabBytes: plan.slabBytes,
+      random: new Random(new DataView(random.buffer).getInt32(0)),
+      metadata: metainfo.infoBytes,
+      isPrivate: metainfo.isPrivate,
+      seedOnly: data.options.role === "seed",
+    };
+  }
+}
+
+function reusedBytes(metainfo: Metainfo, have: Bitfield): number {
+  let bytes = have.count * metainfo.pieceBytes;
+  const lastBytes = metainfo.extents.totalBytes - (metainfo.pieceCount - 1) * metainfo.pieceBytes;
+  if (have.has(metainfo.pieceCount - 1)) bytes -= metainfo.pieceBytes - lastBytes;
+  return bytes;
+}
