@@ -227,7 +227,7 @@ export function fadvise(fd: number, offsetBytes: number, lengthBytes: number, ad
   assertFd(fd);
   assertSize(offsetBytes, "offset");
   assertSize(lengthBytes, "length");
-  return -libc.posix_fadvise(fd, offsetBytes, lengthBytes, advice);
+  return 0 - libc.posix_fadvise(fd, offsetBytes, lengthBytes, advice);
 }
 
 export function fsync(fd: number): Result {

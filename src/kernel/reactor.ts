@@ -29,7 +29,8 @@ export interface Reactor {
   connect(fd: number, sockaddr: Address, sockaddrBytes: number, token: Token): void;
   /**
    * recv(2) of at most `lengthBytes`. Result: bytes, 0 at the end of the stream. With `waitAll` the result is
-   * short only at the end of the stream, on an error or on a cancel.
+   * short only at the end of the stream, on an error or on a cancel. One receive and one send at a time on
+   * a socket: io_uring keeps no order among several.
    */
   recv(fd: number, address: Address, lengthBytes: number, waitAll: boolean, token: Token): void;
   /** sendmsg(2) with MSG_NOSIGNAL of a `struct iovec` array at `iov`. May be short: the caller goes on. */
