@@ -9,6 +9,7 @@ import type { HeadGuard } from "../disk/head-guard.ts";
 import type { Target } from "../disk/target.ts";
 import type { ZeroRanges } from "../disk/zero.ts";
 import { assert, DiskFault, ExitCode, Failure } from "../errors.ts";
+import { nowMs as clockMs } from "../kernel/clock.ts";
 import { Errno, errnoText } from "../kernel/libc.ts";
 import type { Reactor, Token } from "../kernel/reactor.ts";
 import type { SwarmReport } from "../swarm/actions.ts";
@@ -141,7 +142,7 @@ export class Deployment implements NodeObserver {
     const { options, reporter, startedMs } = this.parts;
     const node = this.#requireNode();
     assert(node.swarm.bytesLeft === 0 && this.#syncsPending === 0, "done means proven and flushed");
-    const now = this.#now();
+    const now = clockMs();
     this.#state = State.lingering;
     this.#lastUsefulMs = now;
     this.#lingerEndMs = options.lingerMs === "swarm" ? Number.POSITIVE_INFINITY : now + options.lingerMs;
@@ -176,9 +177,6 @@ export class Deployment implements NodeObserver {
     throw new Failure(ExitCode.nothingToFetch, "no-source", `${missing} on ${options.path}: ${waited}; ${advice}`);
   }
 
-  #now(): number {
-    return this.#requireNode().nowMs();
-  }
 
   #requireNode(): Node {
     assert(this.node !== null, "the node is set before it runs");

@@ -33,6 +33,8 @@ import { Op, token, tokenIndex, tokenOp } from "./tokens.ts";
 const DISK_OPS_MAX = 128;
 /** Payload that nobody asked for is received here. */
 export const SCRATCH_BYTES = 64 * KiB;
+/** Connections that are ending while new ones begin. */
+const CONNECTIONS_SPARE = 8;
 /** Longest sleep, so that messages about time are never late. */
 const SLEEP_MS_MAX = 500;
 
@@ -100,7 +102,7 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     this.intake = hasher === null ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
     this.serving = new Serving(metainfo, this.pool, this, plan.readsMax);
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
-    const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + 2;
+    const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + CONNECTIONS_SPARE;
     const outboxBytes = Math.max(OUTBOX_BYTES, bitfieldFrameBytes(metainfo.pieceCount) + OUTBOX_BYTES_MIN);
     this.connections = new Connections(this, this, resources.listener, connectionsMax, outboxBytes);
   }

@@ -8,7 +8,7 @@ import { HeadGuard } from "../disk/head-guard.ts";
 import type { OpenDisk } from "../disk/open-disk.ts";
 import { Segments } from "../disk/segments.ts";
 import { openSource } from "../disk/source.ts";
-import { openTarget } from "../disk/target.ts";
+import { needsOf, openTarget } from "../disk/target.ts";
 import { ZeroRanges } from "../disk/zero.ts";
 import { ExitCode, Failure } from "../errors.ts";
 import { nowMs } from "../kernel/clock.ts";
@@ -31,7 +31,7 @@ import { fetchTorrent } from "./metadata.ts";
 import { Node, SCRATCH_BYTES } from "./node.ts";
 import { type MemoryPlan, planMemory } from "./policy.ts";
 import type { Reporter } from "./reporter.ts";
-import { probeSource, scanTarget } from "./scanning.ts";
+import { probeSource, type ScanContext, scanTarget } from "./scanning.ts";
 import { Seeding } from "./seeding.ts";
 import { Op, token } from "./tokens.ts";
 import type { WorkerData } from "./worker-messages.ts";
@@ -46,9 +46,10 @@ export function runPeer(data: WorkerData, reporter: Reporter): boolean {
   const reactor = openReactor(options.io, QUEUE_DEPTH);
   const listener = listen(options);
   reporter.post({ type: "listening", port: listener.port, backend: reactor.backend, note: reactor.fallbackReason });
-  const torrent = options.torrent instanceof Uint8Array ? options.torrent : fetchTorrent(data, options.torrent, reactor, listener, reporter);
+  const inbox = new Inbox(data);
+  const torrent = options.torrent instanceof Uint8Array ? options.torrent : fetchTorrent(options, options.torrent, inbox, reactor, listener, reporter);
   if (torrent === null) return true;
-  const run = new PeerRun(data, reporter, reactor, listener, parseMetainfo(torrent));
+  const run = new PeerRun(options, inbox, reporter, reactor, listener, parseMetainfo(torrent));
   const interrupted = options.role === "seed" ? run.seed() : run.deploy();
   reactor.close();
   return interrupted;
@@ -69,55 +70,54 @@ class PeerRun {
   readonly startedMs = nowMs();
 
   constructor(
-    readonly data: WorkerData,
+    readonly options: PeerOptions,
+    readonly inbox: Inbox,
     readonly reporter: Reporter,
     readonly reactor: Reactor,
     readonly listener: Listener,
     readonly metainfo: Metainfo,
   ) {
-    const { options } = data;
     this.plan = planMemory(options.memoryBytes, metainfo.pieceBytes, options.role === "seed", options.blockBytesMax);
     this.memory = mapMemory(this.plan.slabCount * this.plan.slabBytes + SCRATCH_BYTES);
   }
 
   seed(): boolean {
-    const { data, metainfo, reporter, reactor, memory } = this;
-    const source = openSource(data.options.path, { needBytes: rangesEndBytes(metainfo.extents), direct: data.options.direct });
-    const segments = this.segments(source.files);
+    const { options, metainfo, reporter } = this;
+    const source = openSource(options.path, { needBytes: rangesEndBytes(metainfo.extents), direct: options.direct });
+    const files = source.files;
+    const segments = this.segments(files);
     const hasher = this.openHasher();
-    const stopped = probeSource({ reactor, memory, hasher, metainfo, files: source.files, segments, data, reporter });
+    const isStopped = probeSource(this.scanContext(hasher, files, segments));
     hasher.close();
-    if (stopped) return true;
-    const inbox = new Inbox(reactor, data.mailboxMemory, data.bellFd, null);
-    const seeding = new Seeding(metainfo, source, inbox, reporter);
+    if (isStopped) return true;
     const have = Bitfield.full(metainfo.pieceCount);
-    const node = new Node({ ...this.common(), hasher: null, files: source.files, segments, head: null, have }, seeding);
-    this.drive(node, seeding, inbox);
+    const seeding = new Seeding(metainfo, source, this.inbox, reporter);
+    const node = new Node({ ...this.common(), hasher: null, files, segments, head: null, have }, seeding);
+    seeding.node = node;
+    this.drive(node, null);
     source.close();
     return true;
   }
 
   deploy(): boolean {
-    const { data, metainfo, reporter, reactor, memory, startedMs } = this;
-    const { options } = data;
-    const zeroRanges = this.zeroRanges;
-    const target = openTarget({ path: options.path, force: options.force, direct: options.direct, metainfo });
+    const { options, metainfo, reporter, reactor, startedMs, inbox, zeroRanges } = this;
+    const target = openTarget(options.path, needsOf(metainfo), { force: options.force, direct: options.direct });
     const files = target.files;
     const segments = this.segments(files);
     const hasher = this.openHasher();
-    const have = scanTarget({ reactor, memory, hasher, metainfo, files, segments, data, reporter });
+    const have = scanTarget(this.scanContext(hasher, files, segments), target.isNew);
     if (have === null) return true;
     const head = new HeadGuard(files, metainfo.extents, zeroRanges);
     head.invalidate();
     const { pageBytes, hasDirect } = segments;
     const tokenOf = (slot: number) => token(Op.zero, slot);
     const zeroes = new ZeroRanges({ reactor, files, ranges: zeroRanges, pageBytes, hasDirect, skipBytes: HEAD_BYTES, tokenOf });
-    const inbox = new Inbox(reactor, data.mailboxMemory, data.bellFd, hasher);
     const bytesReused = reusedBytes(metainfo, have);
     const deployment = new Deployment({ options, metainfo, target, head, zeroes, inbox, reporter, reactor, bytesReused, startedMs });
     const node = new Node({ ...this.common(), hasher, files, segments, head, have }, deployment);
+    deployment.node = node;
     reporter.phase("fetch");
-    this.drive(node, deployment, inbox);
+    this.drive(node, hasher);
     zeroes.free();
     head.free();
     hasher.close();
@@ -126,12 +126,17 @@ class PeerRun {
   }
 
   /** Runs the node and ends it in good order. */
-  private drive(node: Node, owner: Deployment | Seeding, inbox: Inbox): void {
-    owner.node = node;
-    node.swarm.addPeers(nowMs(), [...this.data.options.peers], "user");
+  private drive(node: Node, hasher: Hasher | null): void {
+    this.inbox.arm(this.reactor, hasher);
+    node.swarm.addPeers(nowMs(), [...this.options.peers], "user");
     node.run();
     node.shutdown();
-    inbox.close();
+    this.inbox.disarm();
+  }
+
+  private scanContext(hasher: Hasher, files: OpenDisk, segments: Segments): ScanContext {
+    const { reactor, memory, metainfo, options, inbox, reporter } = this;
+    return { reactor, memory, hasher, metainfo, files, segments, options, inbox, reporter };
   }
 
   private get zeroRanges(): RangeTable {
@@ -154,7 +159,7 @@ class PeerRun {
   }
 
   private swarmOptions(): SwarmOptions {
-    const { metainfo, plan, listener, data } = this;
+    const { metainfo, plan, listener, options } = this;
     const random = crypto.getRandomValues(new Uint8Array(PEER_ID_RANDOM_BYTES));
     return {
       ...plan.tuning,
@@ -168,7 +173,7 @@ class PeerRun {
       random: new Random(new DataView(random.buffer).getInt32(0)),
       metadata: metainfo.infoBytes,
       isPrivate: metainfo.isPrivate,
-      seedOnly: data.options.role === "seed",
+      seedOnly: options.role === "seed",
     };
   }
 }
