@@ -61,3 +61,8 @@ export const TRACKER_SCRAPE_MAX = 74;
 export const TRACKER_URL_BYTES_MAX = 8 * KiB;
 /** Largest tracker reply read by a client: 1,000 peers in the dictionary form. */
 export const TRACKER_REPLY_BYTES_MAX = 128 * KiB;
+/** Largest local discovery message (BEP 14) looked at, and info-hashes in one: what fits an Ethernet frame. */
+export const DISCOVERY_MESSAGE_BYTES_MAX = 1400;
+export const DISCOVERY_HASHES_MAX = 20;
+/** Local discovery messages looked at per second: a fleet of 10,000 sends 33, a flood must not cost a core. */
+export const DISCOVERY_MESSAGES_PER_SECOND_MAX = 200;
