@@ -7,6 +7,7 @@
  * keys, as some peers send them. Numbers and lengths are canonical in both.
  */
 import { BENCODE_DEPTH_MAX } from "../limits.ts";
+import { quote } from "./quote.ts";
 
 /** The bytes are no valid bencode, or hold another type or value than was asked for. */
 export class BencodeFault extends Error {
@@ -31,6 +32,8 @@ const ZERO = 0x30;
 const NINE = 0x39;
 /** Digits of -(2^53 - 1), with its sign. */
 const SAFE_DIGITS_MAX = 17;
+/** One more than `quote` shows, so that it says where it cut. */
+const QUOTED_BYTES_MAX = 65;
 /** Marks a dictionary without a key read yet. */
 const NO_KEY = -1;
 
@@ -113,7 +116,9 @@ export class BencodeCursor {
     const before = this.at;
     this.skipValue();
     if (this.bytes[before] !== INTEGER) return null;
-    const value = Number(latin1.decode(this.bytes.subarray(before + 1, Math.min(this.at - 1, before + 1 + SAFE_DIGITS_MAX))));
+    const value = Number(
+      latin1.decode(this.bytes.subarray(before + 1, Math.min(this.at - 1, before + 1 + SAFE_DIGITS_MAX))),
+    );
     return this.at - before - 2 <= SAFE_DIGITS_MAX && Number.isSafeInteger(value) ? value : null;
   }
 
@@ -166,9 +171,15 @@ export class BencodeCursor {
     return true;
   }
 
-  /** The key or string read last, one character per byte: for messages. */
-  stringText(lengthMax = 64): string {
-    return latin1.decode(this.bytes.subarray(this.stringStart, Math.min(this.stringEnd, this.stringStart + lengthMax)));
+  /** The key or string read last, one character per byte. */
+  stringText(): string {
+    return latin1.decode(this.bytes.subarray(this.stringStart, this.stringEnd));
+  }
+
+  /** The key or string read last as it can stand in a message. Only its start is looked at: it may be long. */
+  quotedString(): string {
+    const end = Math.min(this.stringEnd, this.stringStart + QUOTED_BYTES_MAX);
+    return quote(latin1.decode(this.bytes.subarray(this.stringStart, end)));
   }
 
   /** Walks over one value of any type, validating it. */
@@ -231,9 +242,15 @@ export class BencodeCursor {
   }
 
   private checkOrder(level: number, offset: number): void {
-    const order = compareSpans(this.bytes, this.keyStart[level]!, this.keyEnd[level]!, this.stringStart, this.stringEnd);
-    if (order === 0) throw new BencodeFault(offset, `key "${this.stringText()}" twice`);
-    if (order > 0) throw new BencodeFault(offset, `key "${this.stringText()}" out of order`);
+    const order = compareSpans(
+      this.bytes,
+      this.keyStart[level]!,
+      this.keyEnd[level]!,
+      this.stringStart,
+      this.stringEnd,
+    );
+    if (order === 0) throw new BencodeFault(offset, `key ${this.quotedString()} twice`);
+    if (order > 0) throw new BencodeFault(offset, `key ${this.quotedString()} out of order`);
   }
 
   private byte(): number {

@@ -1,6 +1,11 @@
 /** The part of the package `bencode` that is used; it brings no types of its own. */
 declare module "bencode" {
-  export type Encodable = number | string | Uint8Array | readonly Encodable[] | { readonly [key: string]: Encodable | undefined };
+  export type Encodable =
+    | number
+    | string
+    | Uint8Array
+    | readonly Encodable[]
+    | { readonly [key: string]: Encodable | undefined };
   const bencode: {
     /** Canonical bencode of plain data: keys sorted, text as UTF-8, undefined entries left out. */
     encode(data: Encodable): Uint8Array;

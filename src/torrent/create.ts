@@ -48,13 +48,16 @@ export function encodeMetainfo(torrent: NewTorrent): Uint8Array {
     ["info", encodeInfo(torrent)],
     ...trackerEntries(torrent.trackers),
   ];
-  if (torrent.creationDateSeconds !== null) outside.push(["creation date", bencode.encode(torrent.creationDateSeconds)]);
+  if (torrent.creationDateSeconds !== null)
+    outside.push(["creation date", bencode.encode(torrent.creationDateSeconds)]);
   if (torrent.sourcePath !== null) outside.push([SOURCE_KEY, bencode.encode(torrent.sourcePath)]);
   return encodeDict(outside);
 }
 
 /** The info dictionary alone, as it is hashed. */
-export function encodeInfo(torrent: Omit<NewTorrent, "trackers" | "sourcePath" | "createdBy" | "creationDateSeconds">): Uint8Array {
+export function encodeInfo(
+  torrent: Omit<NewTorrent, "trackers" | "sourcePath" | "createdBy" | "creationDateSeconds">,
+): Uint8Array {
   checkNew(torrent);
   const inside: [string, Uint8Array][] = [
     ["files", encodeFiles(torrent.extents)],
@@ -102,7 +105,10 @@ function checkNew(torrent: Pick<NewTorrent, "name" | "pieceBytes" | "pieceHashes
   if (extents.count > EXTENTS_MAX) throw badTorrent(`it has more than ${EXTENTS_MAX} extents`);
   assert(rangesProblem(extents.diskOffsetBytes, extents.lengthBytes, extents.count) === null, "extents out of order");
   const pieceCount = pieceCountOf(extents.totalBytes, pieceBytes);
-  assert(pieceHashes.length === pieceCount * SHA1_BYTES, `${pieceHashes.length} bytes of hashes for ${pieceCount} pieces`);
+  assert(
+    pieceHashes.length === pieceCount * SHA1_BYTES,
+    `${pieceHashes.length} bytes of hashes for ${pieceCount} pieces`,
+  );
   if (image === null) return;
   assert(rangesEndBytes(extents) <= image.diskBytes, "extents beyond the disk");
   assert(rangesEndBytes(image.zeroRanges) <= image.diskBytes, "zero ranges beyond the disk");
@@ -145,7 +151,7 @@ function topEntries(torrentBytes: Uint8Array): [string, Uint8Array][] {
   try {
     cursor.enterDict();
     while (cursor.nextKey()) {
-      const key = cursor.stringText(Number.POSITIVE_INFINITY);
+      const key = cursor.stringText();
       const start = cursor.at;
       cursor.skipValue();
       entries.push([key, torrentBytes.subarray(start, cursor.at)]);
@@ -162,7 +168,11 @@ function topEntries(torrentBytes: Uint8Array): [string, Uint8Array][] {
 function encodeDict(entries: readonly (readonly [string, Uint8Array])[]): Uint8Array {
   const sorted = [...entries].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const parts: Uint8Array[] = [ascii.encode("d")];
-  for (const [key, value] of sorted) parts.push(Uint8Array.from(`${key.length}:${key}`, (c) => c.charCodeAt(0)), value);
+  for (const [key, value] of sorted)
+    parts.push(
+      Uint8Array.from(`${key.length}:${key}`, (c) => c.charCodeAt(0)),
+      value,
+    );
   parts.push(ascii.encode("e"));
   return joinBytes(parts);
 }

@@ -14,7 +14,8 @@ export function rangesProblem(diskOffsetBytes: Float64Array, lengthBytes: Float6
     const start = diskOffsetBytes[i]!;
     const length = lengthBytes[i]!;
     if (!Number.isSafeInteger(start) || start < 0) return `range ${i} starts at ${start}`;
-    if (!Number.isSafeInteger(length) || length < 1) return `range ${i} at disk offset ${start} has a length of ${length}`;
+    if (!Number.isSafeInteger(length) || length < 1)
+      return `range ${i} at disk offset ${start} has a length of ${length}`;
     if (!Number.isSafeInteger(start + length)) return `range ${i} at disk offset ${start} ends beyond 2^53`;
     if (start < end) return `range ${i} at disk offset ${start} overlaps or precedes the one before it`;
     end = start + length;
@@ -99,8 +100,16 @@ export function findExtent(table: ExtentTable, offset: number): number {
 }
 
 /** Calls `visit` for each run of [offset, offset + lengthBytes) of the payload that is contiguous on disk, in order. */
-export function forEachSegment(table: ExtentTable, offset: TorrentOffset, lengthBytes: number, visit: ExtentVisitor): void {
-  assert(offset + lengthBytes <= table.totalBytes, `${lengthBytes} bytes at torrent offset ${offset} of ${table.totalBytes}`);
+export function forEachSegment(
+  table: ExtentTable,
+  offset: TorrentOffset,
+  lengthBytes: number,
+  visit: ExtentVisitor,
+): void {
+  assert(
+    offset + lengthBytes <= table.totalBytes,
+    `${lengthBytes} bytes at torrent offset ${offset} of ${table.totalBytes}`,
+  );
   let at: number = offset;
   const end = offset + lengthBytes;
   if (at === end) return;

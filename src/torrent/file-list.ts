@@ -26,6 +26,8 @@ const INITIAL_CAPACITY = 1024;
 const UNSET = -1;
 const PAD_ATTRIBUTE = 0x70;
 const LINK_ATTRIBUTE = 0x6c;
+const NUL = 0;
+const SLASH = 0x2f;
 
 /** Reads the list at the cursor. `refuse` makes the failure of a reason. */
 export function readFileList(cursor: BencodeCursor, refuse: Refuse): FileList {
@@ -52,7 +54,12 @@ export function readFileList(cursor: BencodeCursor, refuse: Refuse): FileList {
   return { count, diskOffsetBytes, lengthBytes, problem: problem === null ? null : `of its extents, ${problem}` };
 }
 
-function readFile(cursor: BencodeCursor, index: number, file: { diskOffset: number; length: number }, refuse: Refuse): void {
+function readFile(
+  cursor: BencodeCursor,
+  index: number,
+  file: { diskOffset: number; length: number },
+  refuse: Refuse,
+): void {
   file.diskOffset = UNSET;
   file.length = UNSET;
   cursor.enterDict();
@@ -71,24 +78,20 @@ function readPath(cursor: BencodeCursor, index: number, refuse: Refuse): number 
   if (!cursor.nextItem()) throw refuse(`file ${index} has an empty path`);
   cursor.readString();
   const offset = offsetOfName(cursor);
-  if (offset === null) throw refuse(notAnOffset(index, cursor.stringText()));
-  const { stringStart, stringEnd } = cursor;
-  if (cursor.nextItem()) {
-    cursor.readString();
-    throw refuse(`the path of file ${index} has several components; its files are no extents of a disk`);
-  }
-  if (offset > Number.MAX_SAFE_INTEGER) {
-    [cursor.stringStart, cursor.stringEnd] = [stringStart, stringEnd];
+  if (offset === null) throw refuse(notAnOffset(cursor, index));
+  if (offset > Number.MAX_SAFE_INTEGER)
     throw refuse(`file ${index} is named for disk offset 0x${cursor.stringText()}, beyond 2^53`);
-  }
+  if (cursor.nextItem())
+    throw refuse(`the path of file ${index} has several components; its files are no extents of a disk`);
   return offset;
 }
 
-function notAnOffset(index: number, name: string): string {
-  const shown = JSON.stringify(name);
-  if (name === "." || name === "..") return `file ${index} is named ${shown}, a path that leaves its directory`;
-  if (/[/\\\0]/.test(name)) return `file ${index} is named ${shown}, which no file can be`;
-  return `file ${index} is named ${shown}, no disk offset in hex; a torrent of several files must be a disk's extents`;
+function notAnOffset(cursor: BencodeCursor, index: number): string {
+  const named = `file ${index} is named ${cursor.quotedString()}`;
+  if (cursor.stringIs(".") || cursor.stringIs("..")) return `${named}, a path that leaves its directory`;
+  const name = cursor.bytes.subarray(cursor.stringStart, cursor.stringEnd);
+  if (name.includes(NUL) || name.includes(SLASH)) return `${named}, which no file can be`;
+  return `${named}, no disk offset in hex; a torrent of several files must be a disk's extents`;
 }
 
 /** Value of the hex digits read last, or null where they are none. Beyond 2^53 it is inexact and only compared. */
@@ -114,7 +117,8 @@ function hexDigit(byte: number): number {
 /** BEP 47. A padding file or a link would be written to the disk as data. */
 function checkAttributes(cursor: BencodeCursor, index: number, refuse: Refuse): void {
   const attributes = cursor.readBytes();
-  if (attributes.includes(PAD_ATTRIBUTE)) throw refuse(`file ${index} is padding (BEP 47), which would be written to the disk`);
+  if (attributes.includes(PAD_ATTRIBUTE))
+    throw refuse(`file ${index} is padding (BEP 47), which would be written to the disk`);
   if (attributes.includes(LINK_ATTRIBUTE)) throw refuse(`file ${index} is a symbolic link`);
 }
 

@@ -56,7 +56,7 @@ export function imageInfoEntries(image: ImageInfo): Encodable {
 function readKind(cursor: BencodeCursor, refuse: (reason: string) => Failure): ImageInfo["kind"] {
   cursor.readString();
   for (const kind of KINDS) if (cursor.stringIs(kind)) return kind;
-  throw refuse(`its kind of source is ${JSON.stringify(cursor.stringText())}`);
+  throw refuse(`its kind of source is ${cursor.quotedString()}`);
 }
 
 function readZeroRanges(cursor: BencodeCursor, refuse: (reason: string) => Failure): RangeTable {

@@ -3,6 +3,7 @@
  */
 import { type Failure, usageError } from "../errors.ts";
 import { TRACKERS_MAX } from "../limits.ts";
+import { quote } from "./quote.ts";
 
 export interface Magnet {
   /** 20 bytes. */
@@ -42,13 +43,15 @@ export function parseMagnet(text: string): Magnet {
     if (kind === "xt") {
       const hash = parseTopic(value);
       sawOtherTopic ||= hash === null;
-      if (hash !== null && infoHash !== null && hash.toHex() !== infoHash.toHex()) throw badMagnet("it names two torrents");
+      if (hash !== null && infoHash !== null && hash.toHex() !== infoHash.toHex())
+        throw badMagnet("it names two torrents");
       infoHash = hash ?? infoHash;
     } else if (kind === "dn") name ??= value;
     else if (kind === "tr" && value !== "") trackers.push(value);
     else if (kind === "x.pe" && value !== "") peers.push(checkPeer(value));
   }
-  if (infoHash === null) throw badMagnet(sawOtherTopic ? "it names no BitTorrent v1 info hash" : "it names no torrent (xt=urn:btih:...)");
+  if (infoHash === null)
+    throw badMagnet(sawOtherTopic ? "it names no BitTorrent v1 info hash" : "it names no torrent (xt=urn:btih:...)");
   if (trackers.length > TRACKERS_MAX) throw badMagnet(`it names more than ${TRACKERS_MAX} trackers`);
   if (peers.length > TRACKERS_MAX) throw badMagnet(`it names more than ${TRACKERS_MAX} peers`);
   return { infoHash, name, trackers, peers };
@@ -67,7 +70,7 @@ function* parameters(query: string): Generator<[string, string]> {
   for (const part of query.split("&")) {
     if (part === "") continue;
     const equals = part.indexOf("=");
-    if (equals < 0) throw badMagnet(`${JSON.stringify(part.slice(0, 64))} has no value`);
+    if (equals < 0) throw badMagnet(`${quote(part)} has no value`);
     yield [part.slice(0, equals), decode(part.slice(equals + 1))];
   }
 }
@@ -77,7 +80,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text.replaceAll("+", " "));
   } catch {
-    throw badMagnet(`${JSON.stringify(text.slice(0, 64))} is not percent-encoded UTF-8`);
+    throw badMagnet(`${quote(text)} is not percent-encoded UTF-8`);
   }
 }
 
@@ -87,7 +90,7 @@ function parseTopic(topic: string): Uint8Array | null {
   const text = topic.slice(INFO_HASH_PREFIX.length).toLowerCase();
   if (text.length === HEX_DIGITS && /^[0-9a-f]+$/.test(text)) return Uint8Array.fromHex(text);
   if (text.length === BASE32_DIGITS && /^[a-z2-7]+$/.test(text)) return fromBase32(text);
-  throw badMagnet(`its info hash ${JSON.stringify(text.slice(0, 64))} is neither 40 hex nor 32 base32 digits`);
+  throw badMagnet(`its info hash ${quote(text)} is neither 40 hex nor 32 base32 digits`);
 }
 
 function fromBase32(text: string): Uint8Array {
@@ -108,7 +111,7 @@ function fromBase32(text: string): Uint8Array {
 function checkPeer(text: string): string {
   const match = /^(?:\[[0-9a-f:.]+\]|[^\s:[\]/]+):(\d{1,5})$/i.exec(text);
   const port = match === null ? 0 : Number(match[1]);
-  if (port < 1 || port > 65535) throw badMagnet(`its peer ${JSON.stringify(text.slice(0, 64))} is not host:port`);
+  if (port < 1 || port > 65535) throw badMagnet(`its peer ${quote(text)} is not host:port`);
   return text;
 }
 

@@ -13,6 +13,7 @@ import { BencodeCursor, BencodeFault } from "./bencode-scan.ts";
 import { firstOverlap, makeExtentTable, pieceCountOf, rangesEndBytes } from "./extents.ts";
 import { type FileList, readFileList } from "./file-list.ts";
 import { readImageInfo } from "./image-info.ts";
+import { quote } from "./quote.ts";
 import type { ExtentTable, ImageInfo, Metainfo } from "./types.ts";
 
 const SHA1_BYTES = 20;
@@ -162,9 +163,9 @@ function checkName(name: string | null): string {
 export function nameProblem(name: string): string | null {
   if (name === "") return "is empty";
   if (new TextEncoder().encode(name).length > NAME_BYTES_MAX) return `is longer than ${NAME_BYTES_MAX} bytes`;
-  if (name === "." || name === ".." || name.includes("/")) return `${JSON.stringify(name)} is a path`;
+  if (name === "." || name === ".." || name.includes("/")) return `${quote(name)} is a path`;
   // A control character in a name could rewrite a terminal or end a log line.
-  if (/\p{Cc}/u.test(name)) return `${JSON.stringify(name)} has control characters`;
+  if (/\p{Cc}/u.test(name)) return `${quote(name)} has control characters`;
   return null;
 }
 
@@ -185,7 +186,9 @@ export function pieceBytesProblem(pieceBytes: number): string | null {
 function checkPieces(pieceHashes: Uint8Array, totalBytes: number, pieceBytes: number): number {
   const pieceCount = pieceCountOf(totalBytes, pieceBytes);
   if (pieceHashes.length !== pieceCount * SHA1_BYTES) {
-    throw badTorrent(`${totalBytes} bytes make ${pieceCount} pieces, its hashes are of ${pieceHashes.length / SHA1_BYTES}`);
+    throw badTorrent(
+      `${totalBytes} bytes make ${pieceCount} pieces, its hashes are of ${pieceHashes.length / SHA1_BYTES}`,
+    );
   }
   return pieceCount;
 }

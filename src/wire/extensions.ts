@@ -212,8 +212,14 @@ export function decodePex(payload: Uint8Array): PexMessage {
       ...readPeers(lists.added, lists.addedFlags, COMPACT4_BYTES),
       ...readPeers(lists.added6, lists.added6Flags, COMPACT6_BYTES),
     ];
-    const dropped = [...readPeers(lists.dropped, none, COMPACT4_BYTES), ...readPeers(lists.dropped6, none, COMPACT6_BYTES)];
-    return { added: added.slice(0, PEX_PEERS_MAX), dropped: dropped.slice(0, PEX_PEERS_MAX).map((peer) => peer.address) };
+    const dropped = [
+      ...readPeers(lists.dropped, none, COMPACT4_BYTES),
+      ...readPeers(lists.dropped6, none, COMPACT6_BYTES),
+    ];
+    return {
+      added: added.slice(0, PEX_PEERS_MAX),
+      dropped: dropped.slice(0, PEX_PEERS_MAX).map((peer) => peer.address),
+    };
   });
 }
 

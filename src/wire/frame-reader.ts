@@ -9,7 +9,13 @@
 import { assert, PeerFault } from "../errors.ts";
 import { BLOCK_BYTES_MAX, EXTENDED_BYTES_MAX, FRAME_BYTES_MAX } from "../limits.ts";
 import { bitfieldBytes } from "./bitfield.ts";
-import { HAVE_FRAME_BYTES, MessageId, PIECE_HEADER_BYTES, REQUEST_FRAME_BYTES, STATE_FRAME_BYTES } from "./frame-format.ts";
+import {
+  HAVE_FRAME_BYTES,
+  MessageId,
+  PIECE_HEADER_BYTES,
+  REQUEST_FRAME_BYTES,
+  STATE_FRAME_BYTES,
+} from "./frame-format.ts";
 
 /** Receives what was read. Piece indexes are below the piece count; the rest of a block's range is for the session to check. */
 export interface FrameHandler {
@@ -146,7 +152,8 @@ export class FrameReader {
       return;
     }
     const lengthMax = Math.max(FRAME_BYTES_MAX, 1 + this.bitfieldBytesMax());
-    if (this.frameLength > lengthMax) throw new PeerFault(`frame of ${this.frameLength} bytes, at most ${lengthMax} are accepted`);
+    if (this.frameLength > lengthMax)
+      throw new PeerFault(`frame of ${this.frameLength} bytes, at most ${lengthMax} are accepted`);
     this.wanted = BODY_AT;
   }
 
@@ -237,33 +244,45 @@ export class FrameReader {
     this.nextFrame();
     switch (id) {
       case MessageId.choke:
-        return this.handler.onChoke();
+        this.handler.onChoke();
+        return;
       case MessageId.unchoke:
-        return this.handler.onUnchoke();
+        this.handler.onUnchoke();
+        return;
       case MessageId.interested:
-        return this.handler.onInterested();
+        this.handler.onInterested();
+        return;
       case MessageId.notInterested:
-        return this.handler.onNotInterested();
+        this.handler.onNotInterested();
+        return;
       case MessageId.haveAll:
-        return this.handler.onHaveAll();
+        this.handler.onHaveAll();
+        return;
       case MessageId.haveNone:
-        return this.handler.onHaveNone();
+        this.handler.onHaveNone();
+        return;
       case MessageId.have:
-        return this.handler.onHave(this.piece());
+        this.handler.onHave(this.piece());
+        return;
       case MessageId.suggest:
-        return this.handler.onSuggest(this.piece());
+        this.handler.onSuggest(this.piece());
+        return;
       case MessageId.allowedFast:
-        return this.handler.onAllowedFast(this.piece());
+        this.handler.onAllowedFast(this.piece());
+        return;
       case MessageId.request:
-        return this.handler.onRequest(this.piece(), this.uint32(9), this.uint32(13));
+        this.handler.onRequest(this.piece(), this.uint32(9), this.uint32(13));
+        return;
       case MessageId.cancel:
-        return this.handler.onCancel(this.piece(), this.uint32(9), this.uint32(13));
+        this.handler.onCancel(this.piece(), this.uint32(9), this.uint32(13));
+        return;
       case MessageId.reject:
-        return this.handler.onReject(this.piece(), this.uint32(9), this.uint32(13));
+        this.handler.onReject(this.piece(), this.uint32(9), this.uint32(13));
+        return;
       default:
         assert(id === MessageId.piece, `message ${id} read as a fixed frame`);
         this.payloadDue = this.frameLength - (PIECE_LENGTH_MIN - 1);
-        return this.handler.onPieceHeader(this.piece(), this.uint32(9), this.payloadDue);
+        this.handler.onPieceHeader(this.piece(), this.uint32(9), this.payloadDue);
     }
   }
 

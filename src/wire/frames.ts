@@ -71,7 +71,13 @@ export function writeReject(target: Uint8Array, offset: number, piece: number, b
 }
 
 /** The header of a piece message whose payload of `length` bytes follows from elsewhere. */
-export function writePieceHeader(target: Uint8Array, offset: number, piece: number, begin: number, length: number): number {
+export function writePieceHeader(
+  target: Uint8Array,
+  offset: number,
+  piece: number,
+  begin: number,
+  length: number,
+): number {
   const after = start(target, offset, MessageId.piece, 8, 8 + length);
   return writeUint32(target, writeUint32(target, after, piece), begin);
 }
@@ -98,7 +104,14 @@ function writeIndex(target: Uint8Array, offset: number, id: number, piece: numbe
   return writeUint32(target, start(target, offset, id, 4, 4), piece);
 }
 
-function writeBlock(target: Uint8Array, offset: number, id: number, piece: number, begin: number, length: number): number {
+function writeBlock(
+  target: Uint8Array,
+  offset: number,
+  id: number,
+  piece: number,
+  begin: number,
+  length: number,
+): number {
   let after = start(target, offset, id, 12, 12);
   after = writeUint32(target, after, piece);
   after = writeUint32(target, after, begin);

@@ -108,7 +108,9 @@ export class HandshakeReader {
 
   private fail(at: number): never {
     this.notPlaintext = at === 0;
-    throw new PeerFault(at === 0 ? "not a plaintext BitTorrent handshake" : `handshake of another protocol at byte ${at}`);
+    throw new PeerFault(
+      at === 0 ? "not a plaintext BitTorrent handshake" : `handshake of another protocol at byte ${at}`,
+    );
   }
 }
 

@@ -1,0 +1,22 @@
+/**
+ * The registry of fuzz targets: one round each, from a seeded generator. A target throws where a parser throws
+ * something else than it promises, or where what it accepted breaks a property.
+ */
+import type { SeededRandom } from "../harness/random.ts";
+import { fuzzFrames } from "./frames.ts";
+import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
+import { fuzzAddress, fuzzBitfield, fuzzExtensions, fuzzHandshake } from "./wire.ts";
+
+export type FuzzTarget = (random: SeededRandom) => void;
+
+export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
+  address: fuzzAddress,
+  bencode: fuzzBencode,
+  bitfield: fuzzBitfield,
+  extensions: fuzzExtensions,
+  frames: fuzzFrames,
+  handshake: fuzzHandshake,
+  magnet: fuzzMagnet,
+  metainfo: fuzzMetainfo,
+  ranges: fuzzRanges,
+};
