@@ -5,11 +5,14 @@
 import { networkInterfaces } from "node:os";
 import { canonicalHost, hostBytes } from "../wire/address.ts";
 
-interface OwnAddress {
+export interface InterfaceAddress {
   readonly interfaceName: string;
+  readonly host: string;
   /** 4 or 16. */
   readonly bytes: Uint8Array;
   readonly prefixBits: number;
+  /** Loopback. */
+  readonly internal: boolean;
 }
 
 export interface OwnHosts {
@@ -23,7 +26,7 @@ const NOWHERE: OwnHosts = { host4: null, host6: null };
 
 export class OwnAddresses {
   readonly #fixed: Uint8Array | null;
-  #addresses: OwnAddress[] = [];
+  #addresses: InterfaceAddress[] = [];
   #readMs = Number.NEGATIVE_INFINITY;
 
   /** `listen` is the address that the tracker is bound to; a wildcard leaves the choice to the caller's subnet. */
@@ -38,14 +41,14 @@ export class OwnAddresses {
     const caller = endpoint.subarray(0, endpoint.length - 2);
     if (caller.length === 4 && caller[0] === 127) return NOWHERE;
     if (nowMs - this.#readMs > REFRESH_MS) {
-      this.#addresses = readAddresses();
+      this.#addresses = publicAddresses();
       this.#readMs = nowMs;
     }
     const near = this.#addresses.find((own) => sharePrefix(own.bytes, caller, own.prefixBits));
     return { host4: this.#choose(4, near), host6: this.#choose(16, near) };
   }
 
-  #choose(length: number, near: OwnAddress | undefined): Uint8Array | null {
+  #choose(length: number, near: InterfaceAddress | undefined): Uint8Array | null {
     if (this.#fixed?.length === length) return this.#fixed;
     if (near?.bytes.length === length) return near.bytes;
     const ofFamily = this.#addresses.filter((own) => own.bytes.length === length);
@@ -53,14 +56,18 @@ export class OwnAddresses {
   }
 }
 
-/** Addresses of all interfaces but loopback. Link-local IPv6 is left out: it means nothing without a scope. */
-function readAddresses(): OwnAddress[] {
-  const found: OwnAddress[] = [];
+/** Addresses that mean something to a caller elsewhere: not loopback, and not link-local IPv6, which needs a scope. */
+function publicAddresses(): InterfaceAddress[] {
+  return interfaceAddresses().filter((own) => !own.internal && !/^fe[89ab]/i.test(own.host));
+}
+
+/** Every address of every interface that is up. */
+export function interfaceAddresses(): InterfaceAddress[] {
+  const found: InterfaceAddress[] = [];
   for (const [interfaceName, entries] of Object.entries(networkInterfaces())) {
-    for (const entry of entries ?? []) {
-      if (entry.internal || entry.cidr === null || /^fe[89ab]/i.test(entry.address)) continue;
-      const bytes = hostBytes(entry.address);
-      if (bytes) found.push({ interfaceName, bytes, prefixBits: Number(entry.cidr.split("/")[1]) });
+    for (const { address: host, cidr, internal } of entries ?? []) {
+      const bytes = hostBytes(host);
+      if (bytes && cidr !== null) found.push({ interfaceName, host, bytes, prefixBits: Number(cidr.split("/")[1]), internal });
     }
   }
   return found;
