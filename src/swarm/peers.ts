@@ -1,0 +1,166 @@
+/**
+ * Addresses: whom we know, whom to dial and when, who is banned, and which of them are ourselves.
+ *
+ * Invariant: an address is idle, being dialled or connected; it is dialled only when idle, due, not banned and not
+ * our own. The table is bounded: addresses that failed most are forgotten first.
+ */
+import { addressKey, type PeerAddress } from "../wire/address.ts";
+import type { PeerOrigin } from "./actions.ts";
+import { BANS_MAX, KNOWN_PEERS_MAX, REDIAL_MAX_MS, REDIAL_MIN_MS, SUSPICIONS_MAX } from "./policy.ts";
+import type { Random } from "./random.ts";
+
+const enum Contact {
+  idle,
+  dialling,
+  connected,
+}
+
+export interface KnownPeer {
+  readonly address: PeerAddress;
+  readonly origin: PeerOrigin;
+  contact: Contact;
+  failures: number;
+  dialAfterMs: number;
+  /** It had everything when we last saw it: no use to us once we have everything too. */
+  isSeed: boolean;
+  /** It is ourselves. */
+  isSelf: boolean;
+}
+
+export class Peers {
+  private readonly known = new Map<string, KnownPeer>();
+  /** Ban keys; a Set keeps the order of insertion, so the oldest is forgiven first. */
+  private readonly bans = new Set<string>();
+  private readonly suspicions = new Map<string, number>();
+  /** Dials under way. */
+  dialling = 0;
+
+  constructor(private readonly random: Random) {}
+
+  get size(): number {
+    return this.known.size;
+  }
+
+  add(address: PeerAddress, origin: PeerOrigin): void {
+    if (this.known.has(addressKey(address)) || this.bans.has(address.host)) return;
+    if (this.known.size >= KNOWN_PEERS_MAX && !this.forgetWorst()) return;
+    this.known.set(addressKey(address), {
+      address,
+      origin,
+      contact: Contact.idle,
+      failures: 0,
+      dialAfterMs: 0,
+      isSeed: false,
+      isSelf: false,
+    });
+  }
+
+  /** A random idle address that is due, or null. Seeds are left out where they are of no use. */
+  choose(nowMs: number, seedsToo: boolean): PeerAddress | null {
+    let chosen: KnownPeer | null = null;
+    let candidates = 0;
+    for (const peer of this.known.values()) {
+      if (peer.contact !== Contact.idle || peer.dialAfterMs > nowMs || peer.isSelf || (peer.isSeed && !seedsToo)) continue;
+      if (this.bans.has(peer.address.host)) continue;
+      if (this.random.below(++candidates) === 0) chosen = peer;
+    }
+    return chosen === null ? null : chosen.address;
+  }
+
+  dialStarted(address: PeerAddress): void {
+    this.dialling++;
+    this.setContact(address, Contact.dialling);
+  }
+
+  dialFailed(nowMs: number, address: PeerAddress): void {
+    this.dialling--;
+    this.wait(nowMs, address);
+  }
+
+  /** A dialled connection stands; whether it is of use shows with the handshake. */
+  dialSucceeded(address: PeerAddress): void {
+    this.dialling--;
+    this.setContact(address, Contact.connected);
+  }
+
+  /** A session with this listening address is open: it is not dialled meanwhile. */
+  connected(address: PeerAddress, origin: PeerOrigin): void {
+    this.add(address, origin);
+    this.setContact(address, Contact.connected);
+  }
+
+  /** The handshake was right: earlier failures are forgotten. */
+  proven(address: PeerAddress): void {
+    const peer = this.known.get(addressKey(address));
+    if (peer !== undefined) peer.failures = 0;
+  }
+
+  /** The connection ended; the address is due again after a while, sooner where it had worked. */
+  disconnected(nowMs: number, address: PeerAddress): void {
+    const peer = this.known.get(addressKey(address));
+    if (peer === undefined || peer.contact !== Contact.connected) return;
+    this.wait(nowMs, address);
+  }
+
+  markSeed(address: PeerAddress): void {
+    const peer = this.known.get(addressKey(address));
+    if (peer !== undefined) peer.isSeed = true;
+  }
+
+  markSelf(address: PeerAddress): void {
+    const peer = this.known.get(addressKey(address));
+    if (peer !== undefined) peer.isSelf = true;
+  }
+
+  ban(key: string): void {
+    this.bans.add(key);
+    if (this.bans.size <= BANS_MAX) return;
+    for (const oldest of this.bans) {
+      this.bans.delete(oldest);
+      return;
+    }
+  }
+
+  isBanned(key: string): boolean {
+    return this.bans.has(key);
+  }
+
+  /** Counts a bad piece that this peer shared in. True: too many. */
+  suspect(key: string): boolean {
+    const count = (this.suspicions.get(key) ?? 0) + 1;
+    if (this.suspicions.size >= BANS_MAX) this.suspicions.clear();
+    this.suspicions.set(key, count);
+    return count >= SUSPICIONS_MAX;
+  }
+
+  private setContact(address: PeerAddress, contact: Contact): void {
+    const peer = this.known.get(addressKey(address));
+    if (peer !== undefined) peer.contact = contact;
+  }
+
+  /** The wait doubles with each failure and is spread, so that a fleet does not dial in step. */
+  private wait(nowMs: number, address: PeerAddress): void {
+    const peer = this.known.get(addressKey(address));
+    if (peer === undefined) return;
+    const waitMs = Math.min(REDIAL_MAX_MS, REDIAL_MIN_MS * 2 ** peer.failures);
+    peer.contact = Contact.idle;
+    peer.failures++;
+    peer.dialAfterMs = nowMs + waitMs / 2 + this.random.below(waitMs);
+  }
+
+  private forgetWorst(): boolean {
+    let worst: KnownPeer | null = null;
+    for (const peer of this.known.values()) {
+      if (peer.contact !== Contact.idle || peer.origin === "user" || peer.failures === 0) continue;
+      if (worst === null || peer.failures > worst.failures) worst = peer;
+    }
+    if (worst !== null) this.known.delete(addressKey(worst.address));
+    return worst !== null;
+  }
+}
+
+/** Under which a peer is banned: its host; on the loopback, where a whole fleet may share one, its peer id. */
+export function banKeyOf(address: PeerAddress, peerId: Uint8Array): string {
+  const loopback = address.host.startsWith("127.") || address.host === "::1";
+  return loopback ? `id:${Buffer.from(peerId).toString("hex")}` : address.host;
+}

@@ -1,0 +1,78 @@
+/** What the parts of a swarm keep about a session: as a source, as a taker of an upload slot, and as a speaker of extensions. */
+import type { PieceProgress } from "./progress.ts";
+import { SUGGESTIONS_KEPT } from "./policy.ts";
+
+/** Kept by `download.ts`. */
+export class SourceState {
+  /** Pieces it has that we do not have; interest is this being above 0. */
+  lackedCount = 0;
+  /** Of those, the ones that are missing altogether: neither begun nor whole. */
+  missingCount = 0;
+  /** It was counted as a seed, not piece by piece. */
+  countedAsSeed = false;
+  /** The piece it is asked for now. */
+  current: PieceProgress | null = null;
+  /** Bytes that may be outstanding. */
+  budgetBytes = 0;
+  /** Nothing is requested from it before this time: it turned a request down, or (Infinity) was snubbed for its silence. */
+  restUntilMs = 0;
+  /** It waits for memory, in the queue of the download. */
+  starved = false;
+  /** Its outbox had no room for a request. */
+  waitsForRoom = false;
+  /** When payload last came, or when requests became outstanding after none were. */
+  lastPayloadMs = 0;
+  /** Bytes received when the rate was last measured. */
+  measuredBytes = 0;
+  rateBytesPerSecond = 0;
+  /** Pieces the remote seeder suggested, oldest first. */
+  private suggestions: Int32Array | null = null;
+  private suggestionCount = 0;
+
+  addSuggestion(piece: number): void {
+    this.suggestions ??= new Int32Array(SUGGESTIONS_KEPT);
+    if (this.suggestionCount === SUGGESTIONS_KEPT) this.takeSuggestion();
+    this.suggestions[this.suggestionCount++] = piece;
+  }
+
+  /** The oldest suggestion, or -1. */
+  takeSuggestion(): number {
+    const kept = this.suggestions;
+    if (kept === null || this.suggestionCount === 0) return -1;
+    const piece = kept[0];
+    kept.copyWithin(0, 1, this.suggestionCount--);
+    return piece;
+  }
+}
+
+/** Kept by `choker.ts` and `dispersal.ts`. */
+export class SlotState {
+  /** When it got its slot, and a number that says in which order slots were last held. */
+  sinceMs = 0;
+  lastHeld = 0;
+  /** Bytes sent in this slot. */
+  slotBytes = 0;
+  lastUploadMs = 0;
+  /** The piece last sent, to see where one ends. */
+  lastPiece = -1;
+  /** Bytes of payload begun and not yet sent. */
+  sendingBytes = 0;
+  /** Pieces we suggested that it does not have yet; null: none. */
+  suggested: Set<number> | null = null;
+}
+
+/** Kept by `extensions.ts` and `pex.ts`: the ids the remote peer gave (0: not offered) and what waits to be written. */
+export class ExtensionState {
+  handshakeSent = false;
+  metadataId = 0;
+  pexId = 0;
+  listenPort = 0;
+  client = "";
+  /** Metadata pieces asked for and not yet written. */
+  readonly metadataWanted: number[] = [];
+  /** Addresses told to it, by key; null: none yet. */
+  pexTold: Set<string> | null = null;
+  pexNextMs = 0;
+  /** When its last peer exchange came. */
+  pexReceivedMs = -Infinity;
+}

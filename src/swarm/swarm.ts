@@ -1,0 +1,467 @@
+/**
+ * One torrent's swarm: joins sessions, download, choker, addresses and extensions, and is what the host talks to.
+ *
+ * Sans-IO: every event comes with `nowMs`, every wish goes to `SwarmActions`. Invariant: `sessions` holds exactly
+ * those given out by `incoming` and `outgoing` and not yet taken back by `disconnected`; an id is reused after that.
+ */
+import { assert, PeerFault } from "../errors.ts";
+import { type PieceIndex, pieceIndex } from "../units.ts";
+import { addressKey, type PeerAddress } from "../wire/address.ts";
+import { Bitfield } from "../wire/bitfield.ts";
+import { HANDSHAKE_EXTENDED_ID } from "../wire/extensions.ts";
+import { equalBytes } from "../wire/handshake.ts";
+import type { CloseKind, PeerOrigin, SessionBuffers, SwarmActions } from "./actions.ts";
+import { Choker } from "./choker.ts";
+import { Dispersal } from "./dispersal.ts";
+import { Download, type DownloadHost } from "./download.ts";
+import { Extensions, readHandshake } from "./extensions.ts";
+import { banKeyOf, Peers } from "./peers.ts";
+import { dialAddress, Pex } from "./pex.ts";
+import { Picker } from "./picker.ts";
+import { KEEP_ALIVE_MS, OUTBOX_BYTES_MIN, type SwarmOptions, TICK_MS, UNIT_BYTES, USELESS_MS } from "./policy.ts";
+import { Phase, Session, type SessionEvents } from "./session.ts";
+
+export class Swarm implements SessionEvents, DownloadHost {
+  readonly sessions: Session[] = [];
+  readonly picker: Picker;
+  readonly peers: Peers;
+  /** Bytes of pieces that are not proven yet. */
+  bytesLeft: number;
+  uploadedBytes = 0;
+  /** Time of the event being handled. */
+  nowMs = 0;
+  private readonly have: Bitfield;
+  private readonly download: Download;
+  private readonly choker: Choker;
+  private readonly dispersal: Dispersal | null;
+  private readonly extensions: Extensions;
+  private readonly byId: (Session | null)[] = [];
+  /** Every piece we have, in the order of completion: each session has a cursor into it and is told the rest. */
+  private readonly completed: Int32Array;
+  private lastTickMs = -1;
+  private shutDown = false;
+
+  constructor(
+    private readonly options: SwarmOptions,
+    private readonly actions: SwarmActions,
+    /** Pieces proven before; copied. */
+    initialHave: Bitfield,
+  ) {
+    const { pieceCount, random } = options;
+    assert(initialHave.length === pieceCount, "what we have counts the pieces of the torrent");
+    assert((options.slabBytes & (options.slabBytes - 1)) === 0 && options.slabBytes >= UNIT_BYTES, "slabs are a power of two");
+    assert(options.blockBytesMax >= UNIT_BYTES && options.blockBytesMax <= options.slabBytes, "a block fits a slab");
+    this.have = Bitfield.fromWire(initialHave.toWire(), pieceCount);
+    this.completed = new Int32Array(pieceCount);
+    const sessionsMax = options.dialMax + options.acceptMax + SESSIONS_SPARE;
+    this.picker = new Picker({ ...options, sessionsMax }, this.have);
+    this.peers = new Peers(random);
+    this.download = new Download(options, this.picker, this.have, actions, this);
+    this.choker = new Choker(options.uploadSlots, options.pieceBytes, this);
+    this.dispersal = this.have.all ? new Dispersal(pieceCount, sessionsMax, random) : null;
+    const pex = options.isPrivate ? null : new Pex(this.sessions);
+    this.extensions = new Extensions({ ...options, wantsMetadata: false }, pex);
+    this.bytesLeft = options.totalBytes;
+    let count = 0;
+    for (let piece = 0; piece < pieceCount; piece++) {
+      if (!this.have.has(piece)) continue;
+      this.completed[count++] = piece;
+      this.bytesLeft -= this.picker.pieceLength(piece);
+    }
+  }
+
+  // ---------------------------------------------------------------- for the host to read
+
+  get haveCount(): number {
+    return this.have.count;
+  }
+
+  get downloadedBytes(): number {
+    return this.download.receivedBytes;
+  }
+
+  /** Sessions whose handshake is done. */
+  get peerCount(): number {
+    let count = 0;
+    for (const session of this.sessions) if (session.isOpen) count++;
+    return count;
+  }
+
+  /** Somebody is connected who has something that we lack. */
+  get hasSource(): boolean {
+    return this.sessions.some((session) => session.isOpen && session.source.lackedCount > 0);
+  }
+
+  // ---------------------------------------------------------------- connections
+
+  /** A connection was accepted. Null: no place, or banned; the host closes it at once. */
+  incoming(nowMs: number, address: PeerAddress, buffers: SessionBuffers): Session | null {
+    this.nowMs = nowMs;
+    if (this.shutDown || this.peers.isBanned(address.host)) return null;
+    let accepted = 0;
+    for (const session of this.sessions) if (!session.outgoing) accepted++;
+    if (accepted >= this.options.acceptMax) {
+      this.evictUseless();
+      // The one evicted counts until the host is done with it: a few more places bridge that.
+      if (accepted >= this.options.acceptMax + SESSIONS_SPARE / 2 || this.liveAccepted() >= this.options.acceptMax) return null;
+    }
+    return this.addSession(address, false, buffers);
+  }
+
+  /** A connection that was asked for by `dial` stands. */
+  outgoing(nowMs: number, address: PeerAddress, buffers: SessionBuffers): Session {
+    this.nowMs = nowMs;
+    this.peers.dialSucceeded(address);
+    return this.addSession(address, true, buffers);
+  }
+
+  dialFailed(nowMs: number, address: PeerAddress): void {
+    this.nowMs = nowMs;
+    this.peers.dialFailed(nowMs, address);
+    this.dialMore();
+  }
+
+  /** Bytes for the control part arrived: at most `controlWanted` of the session. The view is read during the call only. */
+  receivedControl(nowMs: number, session: Session, bytes: Uint8Array): void {
+    this.nowMs = nowMs;
+    if (session.phase === Phase.closing) return;
+    session.lastReceivedMs = nowMs;
+    try {
+      session.takeControl(bytes);
+    } catch (error) {
+      if (!(error instanceof PeerFault)) throw error;
+      const kind = session.triedEncryption ? "encrypted" : session.wrongTorrent ? "wrong-torrent" : "fault";
+      this.drop(session, kind, error.message);
+    }
+    if (session.isOpen && session.outstandingBytes < session.source.budgetBytes) this.download.refill(session);
+  }
+
+  /** `lengthBytes` of the payload due landed where payload* said. */
+  receivedPayload(nowMs: number, session: Session, lengthBytes: number): void {
+    this.nowMs = nowMs;
+    session.lastReceivedMs = nowMs;
+    this.download.payloadArrived(session);
+    session.takePayload(lengthBytes);
+    if (session.payloadLength === 0) this.download.refill(session);
+  }
+
+  /** The connection is over and the kernel is done with its buffers. */
+  disconnected(nowMs: number, session: Session): void {
+    this.nowMs = nowMs;
+    assert(this.byId[session.id] === session, "a session is disconnected once");
+    if (session.phase !== Phase.closing) {
+      this.actions.report({ kind: "peer-dropped", address: session.address, reason: null });
+      session.phase = Phase.closing;
+    }
+    this.dispersal?.gone(session);
+    this.download.sourceGone(session);
+    this.byId[session.id] = null;
+    this.sessions.splice(this.sessions.indexOf(session), 1);
+    const address = dialAddress(session);
+    if (address !== null && !this.isConnected(address)) this.peers.disconnected(nowMs, address);
+    this.choker.fill();
+    this.dialMore();
+  }
+
+  // ---------------------------------------------------------------- serving
+
+  /** Takes upload 0 off the queue and appends its piece header as the outbox's last bytes; does nothing where there is no room. */
+  uploadStarted(nowMs: number, session: Session): void {
+    this.nowMs = nowMs;
+    const piece = session.uploadPiece(0);
+    const lengthBytes = session.uploadLength(0);
+    if (!session.startUpload()) return;
+    session.slot.sendingBytes += lengthBytes;
+    this.choker.blockStarted(session, piece, lengthBytes);
+  }
+
+  /** Payload that `uploadStarted` announced was sent. */
+  uploadSent(nowMs: number, session: Session, lengthBytes: number): void {
+    this.nowMs = nowMs;
+    session.slot.sendingBytes -= lengthBytes;
+    session.uploadedBytes += lengthBytes;
+    this.uploadedBytes += lengthBytes;
+    if (session.slot.sendingBytes === 0) this.choker.blocksSent(session);
+  }
+
+  // ---------------------------------------------------------------- pieces
+
+  /** The hash was right and all of the piece is written. */
+  pieceVerified(nowMs: number, piece: PieceIndex): void {
+    this.nowMs = nowMs;
+    assert(this.have.set(piece), "a piece is verified once");
+    this.completed[this.have.count - 1] = piece;
+    this.bytesLeft -= this.picker.pieceLength(piece);
+    this.download.verified(piece);
+    for (const session of this.sessions) this.writeHaves(session);
+    if (this.have.all) this.completedAll();
+    else this.download.refillOthers();
+  }
+
+  /** The hash was wrong: the piece is fetched again. */
+  pieceFailed(nowMs: number, piece: PieceIndex): void {
+    this.nowMs = nowMs;
+    this.download.failed(piece);
+  }
+
+  /** `reserve` may say yes again. */
+  memoryFreed(nowMs: number): void {
+    this.nowMs = nowMs;
+    this.download.memoryFreed();
+  }
+
+  // ---------------------------------------------------------------- time and addresses
+
+  addPeers(nowMs: number, addresses: PeerAddress[], origin: PeerOrigin): void {
+    this.nowMs = nowMs;
+    if (origin === "pex" && this.options.isPrivate) return;
+    for (const address of addresses) this.peers.add(address, origin);
+    this.dialMore();
+  }
+
+  tick(nowMs: number): void {
+    this.nowMs = nowMs;
+    const intervalMs = this.lastTickMs < 0 ? TICK_MS : Math.max(1, nowMs - this.lastTickMs);
+    this.lastTickMs = nowMs;
+    for (let i = this.sessions.length - 1; i >= 0; i--) this.checkTimes(this.sessions[i]);
+    this.download.tick(intervalMs);
+    this.choker.tick();
+    for (const session of this.sessions) if (session.isOpen) this.extensions.flush(nowMs, session);
+    this.dialMore();
+  }
+
+  /** When the swarm wishes to be ticked next, absolute. */
+  nextTickMs(): number {
+    return this.lastTickMs < 0 ? 0 : this.lastTickMs + TICK_MS;
+  }
+
+  /** Closes every session and dials no more. */
+  shutdown(nowMs: number): void {
+    this.nowMs = nowMs;
+    this.shutDown = true;
+    for (const session of this.sessions) this.drop(session, "shutdown", "this peer ends");
+  }
+
+  // ---------------------------------------------------------------- SessionEvents
+
+  opened(session: Session): void {
+    const peerId = session.remotePeerId!;
+    session.banKey = banKeyOf(session.address, peerId);
+    if (equalBytes(peerId, this.options.peerId)) {
+      if (session.outgoing) this.peers.markSelf(session.address);
+      return this.drop(session, "self", "connected to ourselves");
+    }
+    if (this.peers.isBanned(session.banKey)) return this.drop(session, "banned", "sent bad data before");
+    if (this.isDuplicate(session)) return;
+    if (session.outgoing) this.peers.proven(session.address);
+    // Told as having nothing where the bitfield did not fit: then the cursor starts at the first piece.
+    if (session.writeHaveState(this.have)) session.haveCursor = this.have.count;
+    this.extensions.opened(session, this.download.finished);
+    this.writeHaves(session);
+    this.actions.report({ kind: "peer-connected", address: session.address, client: "", outgoing: session.outgoing });
+  }
+
+  remoteHas(session: Session, piece: number): void {
+    if (!session.isOpen) return;
+    this.download.sourceHas(session, piece);
+    this.dispersal?.remoteHas(session, piece);
+    this.dispersal?.suggest(session);
+    this.checkSeeds(session);
+  }
+
+  remoteHasSet(session: Session): void {
+    if (!session.isOpen) return;
+    this.download.sourceHasSet(session);
+    this.dispersal?.remoteHasSet(session);
+    this.checkSeeds(session);
+  }
+
+  remoteChoked(session: Session): void {
+    if (session.isOpen) this.download.choked(session);
+  }
+
+  remoteUnchoked(session: Session): void {
+    if (session.isOpen) this.download.unchoked(session);
+  }
+
+  remoteInterestChanged(session: Session): void {
+    if (!session.isOpen) return;
+    this.choker.interestChanged(session);
+    this.dispersal?.suggest(session);
+  }
+
+  weHave(piece: number): boolean {
+    return this.have.has(piece);
+  }
+
+  blockArriving(session: Session, piece: number, begin: number, length: number): boolean {
+    return this.download.blockArriving(session, piece, begin, length);
+  }
+
+  blockReceived(session: Session): void {
+    this.download.blockReceived(session);
+  }
+
+  rejected(session: Session, piece: number, begin: number, length: number, ours: boolean): void {
+    this.download.rejected(session, piece, begin, length, ours);
+  }
+
+  suggested(session: Session, piece: number): void {
+    this.download.suggested(session, piece);
+  }
+
+  extended(session: Session, extendedId: number, payload: Uint8Array): void {
+    if (!session.isOpen) return;
+    if (extendedId !== HANDSHAKE_EXTENDED_ID) {
+      this.extensions.received(this.nowMs, session, extendedId, payload, (found) => this.addPeers(this.nowMs, found, "pex"));
+      return;
+    }
+    readHandshake(session, payload);
+    const address = dialAddress(session);
+    if (address !== null && !session.outgoing) this.peers.connected(address, "pex");
+    if (address !== null && session.isSeed) this.peers.markSeed(address);
+    this.extensions.flush(this.nowMs, session);
+  }
+
+  room(session: Session): void {
+    if (!session.isOpen) return;
+    session.flushState();
+    this.writeHaves(session);
+    if (session.ext.metadataWanted.length > 0) this.extensions.flush(this.nowMs, session);
+    if (!session.source.waitsForRoom) return;
+    session.source.waitsForRoom = false;
+    this.download.refill(session);
+  }
+
+  wake(session: Session): void {
+    this.actions.wake(session);
+  }
+
+  // ---------------------------------------------------------------- DownloadHost
+
+  drop(session: Session, kind: CloseKind, text: string): void {
+    if (session.phase === Phase.closing) return;
+    session.phase = Phase.closing;
+    const reason = { kind, text };
+    this.actions.report({ kind: "peer-dropped", address: session.address, reason });
+    this.actions.close(session, reason);
+  }
+
+  ban(banKey: string, piece: number): void {
+    this.peers.ban(banKey);
+    for (const session of this.sessions) {
+      if (session.banKey !== banKey) continue;
+      this.actions.report({ kind: "banned", address: session.address, piece: pieceIndex(piece) });
+      this.drop(session, "banned", `sent bad data for piece ${piece}`);
+    }
+  }
+
+  suspect(banKey: string): boolean {
+    return this.peers.suspect(banKey);
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  private addSession(address: PeerAddress, outgoing: boolean, buffers: SessionBuffers): Session {
+    assert(buffers.outbox.length >= OUTBOX_BYTES_MIN, "an outbox has its least size");
+    let id = this.byId.indexOf(null);
+    if (id < 0) id = this.byId.push(null) - 1;
+    const session = new Session(id, address, outgoing, buffers.outbox, this.options, this);
+    this.byId[id] = session;
+    this.sessions.push(session);
+    return session;
+  }
+
+  private liveAccepted(): number {
+    let count = 0;
+    for (const session of this.sessions) if (!session.outgoing && session.phase !== Phase.closing) count++;
+    return count;
+  }
+
+  /** A connection in which nobody has wanted anything for a while gives its place to a newcomer. */
+  private evictUseless(): void {
+    let worst: Session | null = null;
+    for (const session of this.sessions) {
+      if (session.outgoing || session.phase === Phase.closing || this.nowMs - session.uselessSinceMs < USELESS_MS) continue;
+      if (worst === null || session.uselessSinceMs < worst.uselessSinceMs) worst = session;
+    }
+    if (worst !== null) this.drop(worst, "full", "gave its place to a newcomer");
+  }
+
+  /** Both ends keep the connection that the peer with the smaller id dialled; of two dialled by the same end, the older. */
+  private isDuplicate(session: Session): boolean {
+    const peerId = session.remotePeerId!;
+    for (const other of this.sessions) {
+      if (other === session || !other.isOpen || !equalBytes(other.remotePeerId!, peerId)) continue;
+      const weAreSmaller = compareBytes(this.options.peerId, peerId) < 0;
+      const newIsPreferred = other.outgoing !== session.outgoing && session.outgoing === weAreSmaller;
+      this.drop(newIsPreferred ? other : session, "duplicate", "connected to this peer already");
+      return !newIsPreferred;
+    }
+    return false;
+  }
+
+  private isConnected(address: PeerAddress): boolean {
+    const key = addressKey(address);
+    return this.sessions.some((session) => {
+      const theirs = dialAddress(session);
+      return theirs !== null && addressKey(theirs) === key;
+    });
+  }
+
+  private writeHaves(session: Session): void {
+    if (!session.isOpen) return;
+    while (session.haveCursor < this.have.count && session.writeHave(this.completed[session.haveCursor])) session.haveCursor++;
+  }
+
+  /** Two complete peers have nothing to say to each other. */
+  private checkSeeds(session: Session): void {
+    if (!session.isSeed) return;
+    const address = dialAddress(session);
+    if (address !== null) this.peers.markSeed(address);
+    if (this.download.finished && session.haveCursor === this.have.count) this.drop(session, "seed-to-seed", "both have everything");
+  }
+
+  private completedAll(): void {
+    this.actions.report({ kind: "complete" });
+    for (const session of this.sessions) {
+      if (!session.isOpen) continue;
+      this.download.updateInterest(session);
+      this.checkSeeds(session);
+    }
+  }
+
+  private checkTimes(session: Session): void {
+    if (session.phase === Phase.closing) return;
+    const silentMs = this.nowMs - session.lastReceivedMs;
+    if (session.phase === Phase.handshake) {
+      // Nothing has moved uselessSinceMs since the connection was made.
+      if (this.nowMs - session.uselessSinceMs >= this.options.handshakeTimeoutMs) this.drop(session, "timeout", "no handshake");
+      return;
+    }
+    if (silentMs >= this.options.idleTimeoutMs) return this.drop(session, "idle", "silent for too long");
+    if (this.nowMs - session.lastSentMs >= KEEP_ALIVE_MS) session.writeKeepAlive();
+    if (session.amInterested || session.peerInterested) session.uselessSinceMs = this.nowMs;
+    this.checkSeeds(session);
+  }
+
+  private dialMore(): void {
+    if (this.shutDown) return;
+    let outgoing = this.peers.dialling;
+    for (const session of this.sessions) if (session.outgoing) outgoing++;
+    for (; outgoing < this.options.dialMax; outgoing++) {
+      const address = this.peers.choose(this.nowMs, !this.download.finished);
+      if (address === null) return;
+      this.peers.dialStarted(address);
+      this.actions.dial(address);
+    }
+  }
+}
+
+/** Sessions beyond the limits that may exist while the host is closing others. */
+const SESSIONS_SPARE = 8;
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];
+  return 0;
+}
