@@ -104,7 +104,7 @@ function openFile(path: string, needs: TargetNeeds, options: TargetOptions, isNe
     // Advisory, but every diskswarm takes it: two deployments never write one file.
     const locked = flock(fd, abi.LOCK_EX | abi.LOCK_NB);
     if (locked === -Errno.EAGAIN) throw refused("target-busy", path, "another program has locked it; end that first");
-    const target = finishOpen(path, fd, "file", Math.max(now.sizeBytes, needs.bytes), null, options.direct, isNew);
+    const target = finishOpen(path, fd, "file", needs.isExact ? needs.bytes : Math.max(now.sizeBytes, needs.bytes), null, options.direct, isNew);
     if (now.sizeBytes < needs.bytes || needs.isExact) target.resize(needs.bytes);
     return target;
   });
