@@ -68,11 +68,16 @@ const ENTRIES_MAX = 4096;
 /** Tries before a kernel that stays short of memory for requests ends the work, a millisecond apart. */
 const BUSY_TRIES_MAX = 5000;
 
-/** For tests: `setupFlags` instead of the best that work, `extendedWait` false for the wait of 5.10, another setup call. */
+/** For tests: an older or a troubled kernel. */
 export interface RingOptions {
+  /** Instead of the best that work. */
   readonly setupFlags?: number;
+  /** False: waits with a time-out as 5.10 does. */
   readonly extendedWait?: boolean;
+  /** False: receives come short as before 5.19. */
+  readonly waitAllFlag?: boolean;
   readonly setup?: typeof ioUringSetup;
+  readonly enter?: typeof ioUringEnter;
 }
 
 /** Why a ring could not be had, as a clause for an error message. */
@@ -86,6 +91,7 @@ export class Ring {
   readonly extendedWait: boolean;
   readonly setupFlags: number;
   readonly #fd: number;
+  readonly #enterCall: typeof ioUringEnter;
   readonly #scratch: Memory;
   readonly #ringAddress: number;
   readonly #ringBytes: number;
@@ -104,6 +110,7 @@ export class Ring {
   /** Throws RingUnavailable with the reason where the kernel offers no ring of the kind needed. */
   constructor(queueDepth: number, options: RingOptions = {}) {
     assert(Number.isSafeInteger(queueDepth) && queueDepth > 0, `queue depth out of range: ${queueDepth}`);
+    this.#enterCall = options.enter ?? ioUringEnter;
     this.#scratch = mapMemory(SCRATCH_BYTES);
     const entries = Math.min(ENTRIES_MAX, Math.max(ENTRIES_MIN, 2 ** Math.ceil(Math.log2(queueDepth))));
     const { fd, flags } = setupRing(this.#scratch, entries, options);
@@ -165,7 +172,7 @@ export class Ring {
     const flags = timed ? ENTER_GETEVENTS | ENTER_EXT_ARG : ENTER_GETEVENTS;
     const argument = timed ? this.#scratch.address + ARG_OFFSET : 0;
     for (let tries = 0; ; ) {
-      const taken = ioUringEnter(this.#fd, this.#queued, wait, flags, argument, timed ? ARG_BYTES : 0);
+      const taken = this.#enterCall(this.#fd, this.#queued, wait, flags, argument, timed ? ARG_BYTES : 0);
       if (taken >= 0) {
         assert(taken > 0 || this.#queued === 0, "io_uring_enter took no entry");
         this.#queued -= taken;

@@ -72,14 +72,16 @@ class UringReactor implements SelectedReactor {
   readonly #ring: Ring;
   /** One `struct msghdr` per entry of the queue: the kernel reads it while submitting, not later. */
   readonly #headers: Memory;
+  readonly #waitAllFlag: number;
   readonly #waitAll = new WaitAllTable();
   /** Completions taken early because the kernel's queue was full; empty but for a burst. Three numbers each. */
   #early: number[] = [];
   #inFlight = 0;
   #running = false;
 
-  constructor(ring: Ring) {
+  constructor(ring: Ring, options: RingOptions) {
     this.#ring = ring;
+    this.#waitAllFlag = options.waitAllFlag === false ? 0 : abi.MSG_WAITALL;
     this.#headers = mapMemory(ring.sqEntries * abi.MSGHDR_BYTES);
   }
 
@@ -114,7 +116,7 @@ class UringReactor implements SelectedReactor {
     table.lengthBytes[slot] = lengthBytes;
     table.doneBytes[slot] = 0;
     table.cancelled[slot] = 0;
-    this.#submitRecv(this.#operation(Op.recv, fd, token, slot + 1), address, lengthBytes, abi.MSG_WAITALL);
+    this.#submitRecv(this.#operation(Op.recv, fd, token, slot + 1), address, lengthBytes, this.#waitAllFlag);
   }
 
   sendmsg(fd: number, iov: Address, iovCount: number, token: Token): void {
@@ -276,7 +278,7 @@ class UringReactor implements SelectedReactor {
     const interrupted = result === -Errno.EINTR;
     if (leftBytes === 0 || table.cancelled[slot] === 1 || (result <= 0 && !interrupted)) return false;
     const word = this.#entry(Op.recv, table.fd[slot], table.token[slot], slot + 1);
-    this.#submitRecv(word, table.address[slot] + doneBytes, leftBytes, abi.MSG_WAITALL);
+    this.#submitRecv(word, table.address[slot] + doneBytes, leftBytes, this.#waitAllFlag);
     return true;
   }
 
@@ -305,7 +307,7 @@ class UringReactor implements SelectedReactor {
   /** Starts an entry. Returns the index of its first word; makes room by submitting where the queue is full. */
   #entry(opcode: number, fd: number, token: Token, tag: number): number {
     const ring = this.#ring;
-    if (ring.full && !ring.enter(0)) this.#makeRoom();
+    while (ring.full) if (!ring.enter(0)) this.#makeRoom();
     const sqes = ring.sqes;
     const word = ring.next() * SQE_WORDS;
     sqes[word] = opcode;
@@ -347,7 +349,7 @@ function assertOffset(offsetBytes: number): void {
  * Throws RingUnavailable where the kernel offers none.
  */
 export function openUring(queueDepth: number, options: RingOptions = {}): SelectedReactor {
-  return new UringReactor(new Ring(queueDepth, options));
+  return new UringReactor(new Ring(queueDepth, options), options);
 }
 
 /** Whether this kernel lets this process use io_uring, and if not, why (one clause). */

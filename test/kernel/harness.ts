@@ -13,13 +13,25 @@ import { openUring, uringAvailable } from "../../src/kernel/uring.ts";
 
 type Open = (queueDepth: number) => Reactor;
 
-/** io_uring as this kernel does it best, with no flags, and as 5.10 would wait; where there is none, epoll alone. */
+/** io_uring_enter(2) of a kernel that is short of memory, full and interrupted again and again. */
+function troubledEnter(): typeof libc.ioUringEnter {
+  let calls = 0;
+  const { EAGAIN, EBUSY, EINTR } = libc.Errno;
+  return (...call) => {
+    const [, toSubmit] = call;
+    const trouble = [EBUSY, 0, EINTR, 0, 0, EBUSY, EBUSY, 0, EINTR, 0, 0, calls % 4 === 0 ? EAGAIN : 0][calls++ % 12];
+    return trouble === 0 || (trouble !== EINTR && toSubmit === 0) ? libc.ioUringEnter(...call) : -trouble;
+  };
+}
+
+/** io_uring as this kernel does it best, with no flags, as 5.10 does it, and in trouble; where there is none, epoll alone. */
 export const BACKENDS: [string, Open][] = [
   ...(uringAvailable().ok
     ? ([
         ["uring", (depth) => openUring(depth)],
         ["uring without flags", (depth) => openUring(depth, { setupFlags: 0 })],
-        ["uring waiting as in 5.10", (depth) => openUring(depth, { setupFlags: 0, extendedWait: false })],
+        ["uring as in 5.10", (depth) => openUring(depth, { setupFlags: 0, extendedWait: false, waitAllFlag: false })],
+        ["uring of a troubled kernel", (depth) => openUring(depth, { enter: troubledEnter() })],
       ] as [string, Open][])
     : []),
   ["epoll", () => openEpoll()],
