@@ -109,12 +109,16 @@ function buildId(): string {
   for (const path of [...new Bun.Glob("src/**/*").scanSync(ROOT)].sort()) {
     hash.update(`${path}\0`).update(readFileSync(join(ROOT, path)));
   }
-  return hash.update(readFileSync(join(ROOT, "package-lock.json"))).digest("hex").slice(0, 12);
+  return hash
+    .update(readFileSync(join(ROOT, "package-lock.json")))
+    .digest("hex")
+    .slice(0, 12);
 }
 
 /** Path of a target's runtime, fetched if it is not in the cache. */
 function runtimeOf(target: Target): string {
-  if (Bun.version !== RUNTIME_VERSION) fail(`the pinned runtimes are of Bun ${RUNTIME_VERSION}, this is ${Bun.version}`);
+  if (Bun.version !== RUNTIME_VERSION)
+    fail(`the pinned runtimes are of Bun ${RUNTIME_VERSION}, this is ${Bun.version}`);
   const archive = `${target.runtime.slice(1).replace("/", "-")}-${RUNTIME_VERSION}`;
   const folder = join(CACHE, archive);
   const runtime = join(folder, "package/bin/bun");

@@ -67,7 +67,10 @@ interface Ban {
 const PURE_FOLDERS = ["src/torrent/", "src/wire/", "src/swarm/"];
 const isPure = (path: string) =>
   PURE_FOLDERS.some((folder) => path.startsWith(folder)) || path === "src/tracker/registry.ts";
-const everywhereBut = (...paths: string[]) => (path: string) => path.startsWith("src/") && !paths.includes(path);
+const everywhereBut =
+  (...paths: string[]) =>
+  (path: string) =>
+    path.startsWith("src/") && !paths.includes(path);
 
 const BANS: readonly Ban[] = [
   {
@@ -149,7 +152,9 @@ function banProblems(file: SourceFile, bans: readonly Ban[] = BANS): string[] {
 
 /** A comment of its own stands at the top, or right after the line that makes a file executable. */
 function headerProblems(file: SourceFile): string[] {
-  return /^(#![^\n]*\n)?(\/\*\*|\/\/ )/.test(file.text) ? [] : [`${file.path}: begin with a comment that says why the file exists`];
+  return /^(#![^\n]*\n)?(\/\*\*|\/\/ )/.test(file.text)
+    ? []
+    : [`${file.path}: begin with a comment that says why the file exists`];
 }
 
 function lengthProblems(file: SourceFile): string[] {

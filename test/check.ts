@@ -8,7 +8,9 @@ const ROOT = join(import.meta.dir, "..");
 const STEPS: readonly (readonly [string, readonly string[]])[] = [
   ["types", ["node_modules/.bin/tsc", "-p", "."]],
   ["lint and format", ["node_modules/.bin/biome", "ci", "--error-on-warnings", "."]],
-  ...(process.argv.includes("--no-tests") ? [] : [["fast tests", [process.execPath, "test/run.ts", "--fast"]] as const]),
+  ...(process.argv.includes("--no-tests")
+    ? []
+    : [["fast tests", [process.execPath, "test/run.ts", "--fast"]] as const]),
 ];
 
 // All of them run, so that one look shows everything that is to be mended.

@@ -45,7 +45,11 @@ if (!isFast) {
   build();
 }
 try {
-  await runAll(files.filter((path) => !isHeavy(path)), LIGHT_PARALLEL, LIGHT_TIMEOUT_MS);
+  await runAll(
+    files.filter((path) => !isHeavy(path)),
+    LIGHT_PARALLEL,
+    LIGHT_TIMEOUT_MS,
+  );
   await runAll(files.filter(isHeavy), 1, HEAVY_TIMEOUT_MS);
 } finally {
   rmSync(reports, { recursive: true, force: true });
@@ -68,7 +72,8 @@ function installPackages(): void {
   const quiet = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
   const install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", ...missing];
   if (succeeds(install, quiet)) return;
-  if (!succeeds(["apt-get", "update", "-q"], quiet) || !succeeds(install, quiet)) end(`cannot install ${missing.join(" ")}`);
+  if (!succeeds(["apt-get", "update", "-q"], quiet) || !succeeds(install, quiet))
+    end(`cannot install ${missing.join(" ")}`);
 }
 
 function packageIsInstalled(name: string): boolean {

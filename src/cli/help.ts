@@ -30,7 +30,7 @@ export function programHelp(commands: readonly Command[]): string {
 /** `diskswarm COMMAND --help`. */
 export function commandHelp(command: Command): string {
   const lines = [
-    command.summary.charAt(0).toUpperCase() + command.summary.slice(1) + ".",
+    `${command.summary.charAt(0).toUpperCase()}${command.summary.slice(1)}.`,
     "",
     `Usage: diskswarm ${command.name} ${command.arguments} [options]`.replace("  ", " "),
   ];

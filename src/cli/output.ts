@@ -15,6 +15,8 @@ export interface Progress {
   /** Null as long as nothing is known. */
   readonly etaSeconds: number | null;
   readonly peers: number;
+  /** What the bytes are counted of, such as `check` or `fetch`; a change is shown at once. */
+  readonly phase?: string;
 }
 
 export interface Done {
@@ -27,6 +29,17 @@ export interface Done {
   readonly flushed: boolean;
   /** All of it was read again and hashed after the flush. */
   readonly verified: boolean;
+  /** Who sent how much of what was fetched. */
+  readonly sources?: readonly { readonly peer: string; readonly bytes: number }[];
+}
+
+/** What a complete peer does for others. */
+export interface Serving {
+  readonly bytesTotal: number;
+  readonly bytesUploaded: number;
+  /** Sent. */
+  readonly rateBytesPerSecond: number;
+  readonly peers: number;
 }
 
 /** Where the lines end up; tests give their own. */
@@ -52,9 +65,12 @@ const JSON_PROGRESS_INTERVAL_MS = 500;
 
 export class Output {
   private closed = false;
-  private lineIsDrawn = false;
+  /** Lines of the redrawn status; the cursor stands in the last one. */
+  private linesDrawn = 0;
   private nextProgressMs = 0;
   private allIsShown = false;
+  private phaseShown: string | undefined;
+  private servingShown = "0 0";
 
   constructor(
     private readonly stdout: Sink,
@@ -87,23 +103,58 @@ export class Output {
     if (this.settings.quiet) return;
     const now = this.now();
     const all = progress.bytesDone >= progress.bytesTotal;
-    if (now < this.nextProgressMs && (!all || this.allIsShown)) return;
+    const isNew = progress.phase !== this.phaseShown || (all && !this.allIsShown);
+    if (now < this.nextProgressMs && !isNew) return;
     this.allIsShown = all;
+    this.phaseShown = progress.phase;
     this.nextProgressMs = now + this.progressIntervalMs();
     if (this.settings.json) this.event("progress", { ...progress });
     else this.status(progressText(progress));
   }
 
-  /** A line about the state of things: redrawn in place on a terminal, an ordinary line elsewhere. The caller sees to the rate. */
-  status(text: string): void {
+  /** What a seed does; a progress event with `bytesUploaded`. A log gets a line only when something changed. */
+  serving(serving: Serving): void {
+    if (this.settings.quiet) return;
+    const now = this.now();
+    if (now < this.nextProgressMs) return;
+    const { bytesTotal, bytesUploaded, rateBytesPerSecond, peers } = serving;
+    const state = `${bytesUploaded} ${peers}`;
+    if (state === this.servingShown && !this.stdout.isTerminal && !this.settings.json) return;
+    this.servingShown = state;
+    this.nextProgressMs = now + this.progressIntervalMs();
+    const progress = {
+      bytesDone: bytesTotal,
+      bytesTotal,
+      rateBytesPerSecond,
+      etaSeconds: null,
+      peers,
+      phase: "serve",
+      bytesUploaded,
+    };
+    if (this.settings.json) this.event("progress", progress);
+    else
+      this.status(
+        `serving  ${formatBytes(bytesUploaded)} sent  ${formatRate(rateBytesPerSecond)}  ${peersText(peers)}`,
+      );
+  }
+
+  /** Lines about the state of things: redrawn in place on a terminal, ordinary lines elsewhere. The caller sees to the rate. */
+  status(...lines: readonly string[]): void {
     if (this.settings.json || this.settings.quiet) return;
     if (!this.stdout.isTerminal) {
-      this.writeOut(`${text}\n`);
+      this.writeOut(`${lines.join("\n")}\n`);
       return;
     }
     // The last column stays free: a terminal that wraps there would not go back to the start of the line.
-    this.writeOut(`\r${text.slice(0, Math.max(1, this.stdout.columns() - 1))}\x1b[K`);
-    this.lineIsDrawn = true;
+    const width = Math.max(1, this.stdout.columns() - 1);
+    const drawn = lines.map((line) => `${line.slice(0, width)}\x1b[K`).join("\n");
+    this.writeOut(`\r${this.cursorUp()}${drawn}`);
+    this.linesDrawn = lines.length;
+  }
+
+  /** How often a status is worth telling, in ms: depends on who reads. */
+  get statusIntervalMs(): number {
+    return this.progressIntervalMs();
   }
 
   /** Something is wrong but the work goes on. `code` is a short stable word. */
@@ -146,8 +197,8 @@ export class Output {
 
   /** Ends a redrawn line so that the shell's prompt starts on its own. */
   close(): void {
-    if (this.lineIsDrawn) this.writeOut("\n");
-    this.lineIsDrawn = false;
+    if (this.linesDrawn > 0) this.writeOut("\n");
+    this.linesDrawn = 0;
   }
 
   private progressIntervalMs(): number {
@@ -162,8 +213,12 @@ export class Output {
   }
 
   private eraseLine(): void {
-    if (this.lineIsDrawn) this.writeOut("\r\x1b[K");
-    this.lineIsDrawn = false;
+    if (this.linesDrawn > 0) this.writeOut(`\r${this.cursorUp()}\x1b[${this.linesDrawn > 1 ? "J" : "K"}`);
+    this.linesDrawn = 0;
+  }
+
+  private cursorUp(): string {
+    return this.linesDrawn > 1 ? `\x1b[${this.linesDrawn - 1}A` : "";
   }
 
   /** A reader that went away (`| head`) does not end a deployment: what is left is not written. */
@@ -177,11 +232,16 @@ export function progressText(progress: Progress): string {
   // Rounded down: 100.0% is for all of it.
   const share = progress.bytesTotal > 0 ? Math.floor((progress.bytesDone / progress.bytesTotal) * 1000) / 10 : 100;
   const eta = progress.etaSeconds === null ? "-:--" : formatDuration(progress.etaSeconds * 1000);
+  const phase = progress.phase === undefined || progress.phase === "fetch" ? "" : `${progress.phase} `;
   return [
-    `${share.toFixed(1).padStart(5)}%`,
+    `${phase}${share.toFixed(1).padStart(5)}%`,
     `${formatBytes(progress.bytesDone)} of ${formatBytes(progress.bytesTotal)}`,
     formatRate(progress.rateBytesPerSecond),
     `ETA ${eta}`,
-    `${progress.peers} ${progress.peers === 1 ? "peer" : "peers"}`,
+    peersText(progress.peers),
   ].join("  ");
+}
+
+function peersText(peers: number): string {
+  return `${peers} ${peers === 1 ? "peer" : "peers"}`;
 }

@@ -46,7 +46,8 @@ function buildParser(commands: readonly Command[]): CAC {
   const parser = cac("diskswarm");
   parser.option("-h, --help", "").option("-v, --version", "");
   declare(parser, COMMON_OPTIONS);
-  for (const command of commands) declare(parser.command(`${command.name} ${command.arguments}`.trim()), command.options);
+  for (const command of commands)
+    declare(parser.command(`${command.name} ${command.arguments}`.trim()), command.options);
   return parser;
 }
 
@@ -77,7 +78,11 @@ function unguard(word: unknown): string {
   return text.startsWith(GUARD) ? text.slice(GUARD.length) : text;
 }
 
-function checkArguments(words: string[], declared: { required: boolean; value: string; variadic: boolean }[], command: Command) {
+function checkArguments(
+  words: string[],
+  declared: { required: boolean; value: string; variadic: boolean }[],
+  command: Command,
+) {
   const missing = declared.find((argument, index) => argument.required && words.length <= index);
   if (missing) throw usageError(`${command.name} needs <${missing.value}>`);
   if (!declared.some((argument) => argument.variadic) && words.length > declared.length)

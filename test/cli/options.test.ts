@@ -1,7 +1,18 @@
 /** Words and variables to typed values, and the line that is printed where they make no sense. */
 import { describe, expect, test } from "bun:test";
 import { defineCommand } from "../../src/cli/command.ts";
-import { choice, duration, flag, flagName, port, repeated, size, text, trackerUrl, variableName } from "../../src/cli/options.ts";
+import {
+  choice,
+  duration,
+  flag,
+  flagName,
+  port,
+  repeated,
+  size,
+  text,
+  trackerUrl,
+  variableName,
+} from "../../src/cli/options.ts";
 import { ExitCode } from "../../src/errors.ts";
 import { runWith } from "./helpers.ts";
 
@@ -55,7 +66,14 @@ describe("values", () => {
   test("defaults", async () => {
     expect(await run("probe x")).toEqual({ code: 0, out: "", err: "" });
     expect(seen.values).toEqual({
-      output: null, pieceSize: null, memory: 64 * 1024 * 1024, timeout: 60_000, port: 6881, io: "auto", tracker: [], force: false,
+      output: null,
+      pieceSize: null,
+      memory: 64 * 1024 * 1024,
+      timeout: 60_000,
+      port: 6881,
+      io: "auto",
+      tracker: [],
+      force: false,
     });
     expect(seen.given).toEqual([]);
   });
@@ -63,7 +81,13 @@ describe("values", () => {
   test("flags", async () => {
     await run("probe --piece-size 4M --memory=1G --timeout 5m --port 0 --io uring --force x y -o out.torrent");
     expect(seen.values).toMatchObject({
-      output: "out.torrent", pieceSize: 4 << 20, memory: 1 << 30, timeout: 300_000, port: 0, io: "uring", force: true,
+      output: "out.torrent",
+      pieceSize: 4 << 20,
+      memory: 1 << 30,
+      timeout: 300_000,
+      port: 0,
+      io: "uring",
+      force: true,
     });
     expect(seen.words).toEqual(["x", "y"]);
     expect(seen.given).toEqual(["force", "io", "memory", "output", "pieceSize", "port", "timeout"]);
@@ -98,9 +122,19 @@ describe("values", () => {
 
 describe("environment", () => {
   test("variables are read, and flags win", async () => {
-    const environment = { DISKSWARM_MEMORY: "32M", DISKSWARM_PORT: "7000", DISKSWARM_FORCE: "yes", DISKSWARM_TRACKER: "http://a/x, http://b/x" };
+    const environment = {
+      DISKSWARM_MEMORY: "32M",
+      DISKSWARM_PORT: "7000",
+      DISKSWARM_FORCE: "yes",
+      DISKSWARM_TRACKER: "http://a/x, http://b/x",
+    };
     await run("probe x --port 7001", environment);
-    expect(seen.values).toMatchObject({ memory: 32 << 20, port: 7001, force: true, tracker: ["http://a/x", "http://b/x"] });
+    expect(seen.values).toMatchObject({
+      memory: 32 << 20,
+      port: 7001,
+      force: true,
+      tracker: ["http://a/x", "http://b/x"],
+    });
     expect(seen.given).toContain("memory");
   });
 

@@ -3,7 +3,15 @@ import { describe, expect, test } from "bun:test";
 import { Output, type OutputSettings, progressText } from "../../src/cli/output.ts";
 import { TextSink } from "./helpers.ts";
 
-const DONE = { bytesTotal: 100, bytesFetched: 90, bytesReused: 10, seconds: 2, peakRssBytes: 1000, flushed: true, verified: false };
+const DONE = {
+  bytesTotal: 100,
+  bytesFetched: 90,
+  bytesReused: 10,
+  seconds: 2,
+  peakRssBytes: 1000,
+  flushed: true,
+  verified: false,
+};
 const MiB = 1024 * 1024;
 
 function setUp(settings: Partial<OutputSettings> = {}, isTerminal = false, width = 80) {
@@ -14,7 +22,13 @@ function setUp(settings: Partial<OutputSettings> = {}, isTerminal = false, width
   return { out, err, clock, output: new Output(out, err, all, () => clock.ms) };
 }
 
-const progress = (share: number) => ({ bytesDone: share * 512 * MiB, bytesTotal: 512 * MiB, rateBytesPerSecond: 100 * MiB, etaSeconds: 62, peers: 12 });
+const progress = (share: number) => ({
+  bytesDone: share * 512 * MiB,
+  bytesTotal: 512 * MiB,
+  rateBytesPerSecond: 100 * MiB,
+  etaSeconds: 62,
+  peers: 12,
+});
 
 describe("json", () => {
   test("every line is one event, and nothing else is on stdout", () => {
@@ -27,7 +41,10 @@ describe("json", () => {
     }
     output.warning("slow", "slow disk");
     output.done(DONE, "/dev/sdb");
-    const events = out.text.trimEnd().split("\n").map((line) => JSON.parse(line));
+    const events = out.text
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(events[0]).toEqual({ event: "start", time: "2026-01-02T00:00:00.000Z", target: "/dev/sdb" });
     const counts = Map.groupBy(events, (event) => event.event);
     expect(counts.get("progress")!.length).toBeGreaterThan(5);

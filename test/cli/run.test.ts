@@ -6,7 +6,15 @@ import { runWith } from "./helpers.ts";
 
 /** Runs a command that consists of `body`. */
 function runBody(body: (context: Context<Record<never, never>>) => Promise<ExitCode>, ...words: string[]) {
-  const command = defineCommand({ name: "work", arguments: "", summary: "works", options: {}, examples: ["x"], exitCodes: [], run: body });
+  const command = defineCommand({
+    name: "work",
+    arguments: "",
+    summary: "works",
+    options: {},
+    examples: ["x"],
+    exitCodes: [],
+    run: body,
+  });
   return runWith([command], ["work", ...words]);
 }
 
@@ -59,7 +67,12 @@ describe("--json", () => {
     const ran = await runBody(throwing(refusedTarget("target-mounted", "it is mounted")), "--json");
     expect(ran.err).toBe("diskswarm: it is mounted\n");
     const event = JSON.parse(ran.out);
-    expect(event).toEqual({ event: "error", time: expect.any(String), code: "target-mounted", message: "it is mounted" });
+    expect(event).toEqual({
+      event: "error",
+      time: expect.any(String),
+      code: "target-mounted",
+      message: "it is mounted",
+    });
     expect(new Date(event.time).toISOString()).toBe(event.time);
   });
 

@@ -1,0 +1,64 @@
+/** This same program as a child process, driven as a script would drive it: `--json` events in, exit code out. */
+import { fileURLToPath } from "node:url";
+import type { Subprocess } from "bun";
+
+export interface ProgramEvent {
+  readonly event: string;
+  readonly time: string;
+  readonly [field: string]: unknown;
+}
+
+/** A child that does not stop when it is asked to is ended after this long. */
+const STOP_TIMEOUT_MS = 5000;
+
+export class ChildProgram {
+  /** Its last `error` event. */
+  problem: string | null = null;
+  readonly exited: Promise<number>;
+  private readonly child: Subprocess<"ignore", "pipe", "ignore">;
+
+  /** `onEvent` hears each event in order. */
+  constructor(words: readonly string[], onEvent: (event: ProgramEvent) => void) {
+    this.child = Bun.spawn([...programWords(), ...words, "--json"], {
+      stdio: ["ignore", "pipe", "ignore"],
+      env: cleanEnvironment(process.env),
+    });
+    const heard = this.hear(onEvent);
+    // The exit counts when everything that was said before it was heard.
+    this.exited = Promise.all([this.child.exited, heard]).then(([code]) => code);
+  }
+
+  /** Asks it to stop, and makes it after a while. */
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null) return;
+    this.child.kill("SIGTERM");
+    const timer = setTimeout(() => this.child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    await this.child.exited;
+    clearTimeout(timer);
+  }
+
+  private async hear(onEvent: (event: ProgramEvent) => void): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of this.child.stdout) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        const event = JSON.parse(line) as ProgramEvent;
+        if (event.event === "error") this.problem = String(event.message);
+        onEvent(event);
+      }
+    }
+  }
+}
+
+/** The words that start this program: the executable itself, or Bun with main.ts. */
+function programWords(): string[] {
+  if (import.meta.url.includes("/$bunfs/")) return [process.execPath];
+  return [process.execPath, fileURLToPath(new URL("../main.ts", import.meta.url))];
+}
+
+/** Without the variables that are options: what the user set for this command is not meant for its children. */
+function cleanEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => !name.startsWith("DISKSWARM_")));
+}

@@ -1,0 +1,36 @@
+/** What this process may use of the machine's memory, and what it did use. */
+import { readFileSync } from "node:fs";
+import { usageError } from "../errors.ts";
+import { POOL_BYTES_MIN } from "../limits.ts";
+import { formatBytes, KiB, MiB } from "../units.ts";
+import { type Option, size } from "./options.ts";
+
+/** More does not make a deployment faster; it would only be taken from the machine's other work. */
+const POOL_BYTES_DEFAULT_MAX = 256 * MiB;
+
+export function memoryOption(): Option<number | null> {
+  return { ...size("bytes of the buffer pool"), fallbackText: "a quarter of the free memory, at most 256M" };
+}
+
+/** `--memory`, or a quarter of MemAvailable within the bounds. Throws a usage failure for a pool that is too small. */
+export function poolBytes(given: number | null): number {
+  if (given === null) return Math.max(POOL_BYTES_MIN, Math.min(POOL_BYTES_DEFAULT_MAX, availableBytes() / 4));
+  if (given < POOL_BYTES_MIN)
+    throw usageError(`--memory is ${formatBytes(given)} but must be at least ${formatBytes(POOL_BYTES_MIN)}`);
+  return given;
+}
+
+/** MemAvailable of proc(5), in bytes. */
+function availableBytes(): number {
+  return procKiB("/proc/meminfo", "MemAvailable") * KiB;
+}
+
+/** The most that was resident at once since the program began (VmHWM of proc(5)); getrusage(2) would count the parent's too. */
+export function peakRssBytes(): number {
+  return procKiB("/proc/self/status", "VmHWM") * KiB;
+}
+
+function procKiB(path: string, name: string): number {
+  const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(readFileSync(path, "latin1"));
+  return match ? Number(match[1]) : 0;
+}

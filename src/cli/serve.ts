@@ -1,0 +1,206 @@
+/** `serve`: everything that a fleet needs on the admin's machine in one command: capture, tracker, seeder, HTTP. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ExitCode } from "../errors.ts";
+import type { PeerStats } from "../peer/api.ts";
+import { startServer } from "../server/http.ts";
+import { urlPath } from "../server/torrents.ts";
+import { withoutSource } from "../torrent/create.ts";
+import type { Tracker } from "../tracker/tracker.ts";
+import { formatBytes } from "../units.ts";
+import { type Context, defineCommand } from "./command.ts";
+import { memoryOption, poolBytes } from "./memory.ts";
+import { choice, duration, flag, type OptionTable, port } from "./options.ts";
+import { listenOption } from "./peer-argument.ts";
+import { PeerProgress } from "./peer-progress.ts";
+import { localHost, reachableHosts } from "./reachable.ts";
+import { Seeding } from "./seeding.ts";
+import { prepareImage, type ServedImage } from "./served-image.ts";
+
+const OPTIONS = {
+  listen: listenOption(),
+  http: port("TCP port of the tracker and of /torrents/", 6969),
+  udp: port("UDP port of the tracker", 6969),
+  port: port(
+    "TCP port of the first image's seeder, the others take the next ones; if it was not asked for, free ones",
+    6881,
+  ),
+  check: flag("hash each source before it is served"),
+  memory: memoryOption(),
+  io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
+  direct: choice(["auto", "on", "off"], "read past the page cache (O_DIRECT)", "auto"),
+  timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
+} satisfies OptionTable;
+
+type ServeContext = Context<typeof OPTIONS>;
+
+export const serve = defineCommand({
+  name: "serve",
+  arguments: "<...images>",
+  summary: "tracker, seeder and HTTP server in one: all that a fleet needs",
+  details: `
+An image is a disk, partition or image file, which is captured first; a torrent that was captured
+before; or TORRENT=SOURCE where the torrent's source is neither where it was captured nor beside it.
+What to type on a node is printed. Serving goes on until it is interrupted (Ctrl-C), which ends it
+with exit code 130.`,
+  options: OPTIONS,
+  examples: ["diskswarm serve classroom.raw", "diskswarm serve classroom.torrent=/dev/sdb lab.torrent --http 8080"],
+  exitCodes: [
+    ExitCode.failed,
+    ExitCode.usage,
+    ExitCode.integrity,
+    ExitCode.refused,
+    ExitCode.nothingToFetch,
+    ExitCode.interrupted,
+  ],
+  async run(context) {
+    const folder = mkdtempSync(join(tmpdir(), "diskswarm-serve-"));
+    try {
+      return await runServe(context, folder);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+});
+
+async function runServe(context: ServeContext, folder: string): Promise<ExitCode> {
+  const { options, output, signal } = context;
+  const memoryBytes = poolBytes(options.memory);
+  const images: ServedImage[] = [];
+  for (const word of context.arguments) {
+    const image = await prepareImage(word, folder, { timeoutMs: options.timeout, signal, output });
+    if (!image) return ExitCode.interrupted;
+    images.push(image);
+  }
+  const server = await startServer({
+    listen: options.listen,
+    httpPort: options.http,
+    udpPort: options.udp,
+    torrents: images.map(({ torrent: { bytes, metainfo } }) => ({
+      name: metainfo.name,
+      bytes: new Uint8Array(withoutSource(bytes)),
+      metainfo,
+    })),
+  });
+  try {
+    await seedAll(context, images, server, memoryBytes);
+  } finally {
+    await server.stop();
+  }
+  return ExitCode.interrupted;
+}
+
+/** Seeds until the signal; the first seeder that fails ends it all. */
+async function seedAll(
+  context: ServeContext,
+  images: readonly ServedImage[],
+  server: Tracker,
+  memoryBytes: number,
+): Promise<void> {
+  const { output, signal } = context;
+  const progress = new PeerProgress(output);
+  const seedings: Seeding[] = [];
+  const showSum = (stats: PeerStats) => {
+    if (stats.phase === "check") progress.show(stats);
+    else progress.showServing(sumOf(seedings.map((seeding) => seeding.stats)));
+  };
+  const stopAll = () => {
+    for (const seeding of seedings) seeding.stop();
+  };
+  for (const [index, image] of images.entries())
+    seedings.push(startSeeding(context, image, index, server, memoryBytes, showSum));
+  if (signal.aborted) stopAll();
+  signal.addEventListener("abort", stopAll);
+  const allFinished = Promise.all(seedings.map((seeding) => seeding.finished));
+  try {
+    const allListening = Promise.all(seedings.map((seeding) => seeding.listening));
+    await Promise.race([
+      allListening.then((events) =>
+        tellStart(
+          context,
+          images,
+          server,
+          events.map((event) => event.port),
+        ),
+      ),
+      allFinished,
+    ]);
+    await allFinished;
+  } catch (error) {
+    stopAll();
+    await Promise.allSettled(seedings.map((seeding) => seeding.finished));
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stopAll);
+  }
+}
+
+function startSeeding(
+  { options, given, output }: ServeContext,
+  image: ServedImage,
+  index: number,
+  server: Tracker,
+  memoryBytes: number,
+  onProgress: (stats: PeerStats) => void,
+): Seeding {
+  return new Seeding({
+    ...image,
+    listen: options.listen,
+    port: options.port === 0 ? 0 : options.port + index,
+    portMayChange: !given.has("port"),
+    peers: [],
+    trackers: [`http://${localHost(options.listen)}:${server.httpPort}/announce`],
+    memoryBytes,
+    io: options.io,
+    direct: options.direct,
+    check: options.check,
+    timeoutMs: options.timeout,
+    output,
+    onProgress,
+  });
+}
+
+function sumOf(all: readonly PeerStats[]): PeerStats {
+  const sum = (count: (stats: PeerStats) => number) => all.reduce((total, stats) => total + count(stats), 0);
+  return {
+    ...all[0]!,
+    phase: "serve",
+    bytesTotal: sum((stats) => stats.bytesTotal),
+    bytesUploaded: sum((stats) => stats.bytesUploaded),
+    peers: sum((stats) => stats.peers),
+  };
+}
+
+/** The very line to type on a node, for each image. */
+function tellStart(
+  { options, output }: ServeContext,
+  images: readonly ServedImage[],
+  server: Tracker,
+  ports: readonly number[],
+): void {
+  const bases = reachableHosts(options.listen).map((host) => `http://${host}:${server.httpPort}`);
+  const base = bases[0]!;
+  const described = images.map(({ torrent: { metainfo }, sourcePath }, index) => ({
+    name: metainfo.name,
+    infoHash: metainfo.infoHash.toHex(),
+    bytesTotal: metainfo.extents.totalBytes,
+    source: sourcePath,
+    url: `${base}${urlPath(metainfo.name)}`,
+    port: ports[index],
+  }));
+  const text = described.map(
+    (image) =>
+      `serving ${image.name} (${formatBytes(image.bytesTotal)}) from ${image.source}; on each node run:\n\n  diskswarm deploy ${image.url} /dev/TARGET\n`,
+  );
+  if (bases.length > 1) text.push(`This machine also answers at ${bases.slice(1).join(", ")}`);
+  output.start(text.join("\n"), {
+    command: "serve",
+    server: base,
+    servers: bases,
+    tracker: `${base}/announce`,
+    httpPort: server.httpPort,
+    udpPort: server.udpPort,
+    images: described,
+  });
+}
