@@ -23,24 +23,28 @@ interface Device {
   readonly sysfs: string;
 }
 
+/** Where the kernel's file systems are mounted. */
+export interface KernelPaths {
+  readonly proc: string;
+  readonly sys: string;
+}
+
+const KERNEL_PATHS: KernelPaths = { proc: "/proc", sys: "/sys" };
+
 /** Who uses the block device or one of its partitions, or null. */
-export function useOfDevice(target: FileStat): Use | null {
-  const devices = withPartitions(deviceOf(target));
-  const whole = wholeDisk(devices[0]);
-  return mountOf(devices, whole) ?? swapOn(devices) ?? holderOf(devices) ?? loopOver(target);
+export function useOfDevice(target: FileStat, paths = KERNEL_PATHS): Use | null {
+  const devices = withPartitions(deviceAt(`${target.rdevMajor}:${target.rdevMinor}`, paths));
+  const whole = wholeDisk(devices[0], paths);
+  return mountOf(devices, whole, paths) ?? swapOn(devices, paths) ?? holderOf(devices, paths) ?? loopOver(target, paths);
 }
 
 /** Who uses the regular file, or null. */
-export function useOfFile(target: FileStat): Use | null {
-  return swapFile(target) ?? loopOver(target);
+export function useOfFile(target: FileStat, paths = KERNEL_PATHS): Use | null {
+  return swapFile(target, paths) ?? loopOver(target, paths);
 }
 
-function deviceOf(target: FileStat): Device {
-  return deviceAt(`${target.rdevMajor}:${target.rdevMinor}`);
-}
-
-function deviceAt(number: string): Device {
-  const link = `/sys/dev/block/${number}`;
+function deviceAt(number: string, paths: KernelPaths): Device {
+  const link = `${paths.sys}/dev/block/${number}`;
   const sysfs = existsSync(link) ? realpathSync(link) : link;
   return { number, name: existsSync(sysfs) ? basename(sysfs) : number, sysfs };
 }
@@ -55,16 +59,16 @@ function withPartitions(device: Device): Device[] {
 }
 
 /** The disk that a partition is of, or null: a file system on the whole disk covers its partitions too. */
-function wholeDisk(device: Device): Device | null {
+function wholeDisk(device: Device, paths: KernelPaths): Device | null {
   if (!existsSync(join(device.sysfs, "partition"))) return null;
   const number = readText(join(device.sysfs, "..", "dev")).trim();
-  return number === "" ? null : deviceAt(number);
+  return number === "" ? null : deviceAt(number, paths);
 }
 
 /** proc(5) mountinfo: the number of the mounted device, or its path where the file system has an anonymous number (btrfs). */
-function mountOf(devices: Device[], whole: Device | null): Use | null {
+function mountOf(devices: Device[], whole: Device | null, paths: KernelPaths): Use | null {
   const all = whole === null ? devices : [...devices, whole];
-  for (const line of readText("/proc/self/mountinfo").split("\n")) {
+  for (const line of readText(`${paths.proc}/self/mountinfo`).split("\n")) {
     const [before, after] = line.split(" - ");
     if (after === undefined) continue;
     const fields = before.split(" ");
@@ -78,16 +82,16 @@ function mountOf(devices: Device[], whole: Device | null): Use | null {
   return null;
 }
 
-function swapOn(devices: Device[]): Use | null {
-  for (const path of swapPaths()) {
+function swapOn(devices: Device[], paths: KernelPaths): Use | null {
+  for (const path of swapPaths(paths)) {
     const used = devices.find((device) => isDevice(path, device));
     if (used) return swapUse(path);
   }
   return null;
 }
 
-function swapFile(target: FileStat): Use | null {
-  for (const path of swapPaths()) {
+function swapFile(target: FileStat, paths: KernelPaths): Use | null {
+  for (const path of swapPaths(paths)) {
     const other = stat(path);
     if (typeof other !== "number" && isSame(other, target)) return swapUse(path);
   }
@@ -98,33 +102,33 @@ function swapUse(path: string): Use {
   return { code: "target-held", text: `${path} is in use as swap; end that (swapoff ${path}) or choose another disk` };
 }
 
-function swapPaths(): string[] {
-  const lines = readText("/proc/swaps").split("\n").slice(1);
+function swapPaths(paths: KernelPaths): string[] {
+  const lines = readText(`${paths.proc}/swaps`).split("\n").slice(1);
   return lines.filter((line) => line !== "").map((line) => unescapeOctal(line.split(/\s+/)[0]));
 }
 
 /** LVM, md, dm-crypt and multipath show as holders. */
-function holderOf(devices: Device[]): Use | null {
+function holderOf(devices: Device[], paths: KernelPaths): Use | null {
   for (const device of devices) {
     const holders = list(join(device.sysfs, "holders"));
     if (holders.length === 0) continue;
     const what = device === devices[0] ? "it is" : `/dev/${device.name} is`;
-    const names = holders.map(holderName).join(", ");
+    const names = holders.map((name) => holderName(name, paths)).join(", ");
     return { code: "target-held", text: `${what} held by ${names} (LVM, RAID or device mapper); deactivate that or choose another disk` };
   }
   return null;
 }
 
-function holderName(name: string): string {
-  const mapped = readText(`/sys/class/block/${name}/dm/name`).trim();
+function holderName(name: string, paths: KernelPaths): string {
+  const mapped = readText(`${paths.sys}/class/block/${name}/dm/name`).trim();
   return mapped === "" ? `/dev/${name}` : `/dev/mapper/${mapped}`;
 }
 
 /** A loop device over the target would show old and new bytes mixed. */
-function loopOver(target: FileStat): Use | null {
-  for (const name of list("/sys/block")) {
+function loopOver(target: FileStat, paths: KernelPaths): Use | null {
+  for (const name of list(`${paths.sys}/block`)) {
     if (!name.startsWith("loop")) continue;
-    const backing = readText(`/sys/block/${name}/loop/backing_file`).trimEnd();
+    const backing = readText(`${paths.sys}/block/${name}/loop/backing_file`).trimEnd();
     if (backing === "") continue;
     const other = stat(backing);
     if (typeof other === "number" || !isSame(other, target)) continue;

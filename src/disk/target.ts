@@ -177,6 +177,8 @@ function cannotOpen(path: string, result: number): Failure {
     case Errno.ENOENT:
     case Errno.ENOTDIR:
       return refused("target-missing", path, `${dirname(path)} is not a directory that exists; make it first`);
+    case Errno.EEXIST:
+      return refused("target-missing", path, "it is a link to something that does not exist; look where it leads (readlink)");
     case Errno.ETXTBSY:
     case Errno.EBUSY:
       return refused("target-busy", path, `${errnoText(result)}: another program uses it; end that first`);
