@@ -55,7 +55,15 @@ export class JobBoard {
 
   // The reactor's side
 
-  submit(slot: number, kind: JobKind, fd: number, address: number, lengthBytes: number, offsetBytes: number, mode: number): void {
+  submit(
+    slot: number,
+    kind: JobKind,
+    fd: number,
+    address: number,
+    lengthBytes: number,
+    offsetBytes: number,
+    mode: number,
+  ): void {
     const word = WORDS_AT + slot * WORDS_PER_JOB;
     this.#words[word] = kind;
     this.#words[word + 1] = fd;

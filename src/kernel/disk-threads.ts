@@ -41,7 +41,15 @@ export class DiskThreads {
   }
 
   /** Hands a job out. False: all places are taken, try again after `collect`. */
-  submit(operation: number, kind: JobKind, fd: number, address: number, lengthBytes: number, offsetBytes: number, mode: number): boolean {
+  submit(
+    operation: number,
+    kind: JobKind,
+    fd: number,
+    address: number,
+    lengthBytes: number,
+    offsetBytes: number,
+    mode: number,
+  ): boolean {
     if (this.#freeCount === 0) return false;
     if (this.#threads === 0) this.#start();
     const slot = this.#free[--this.#freeCount];

@@ -7,7 +7,17 @@
  */
 import type { Token } from "./reactor.ts";
 
-export const Kind = { accept: 0, connect: 1, recv: 2, sendmsg: 3, pollIn: 4, read: 5, write: 6, fallocate: 7, sync: 8 } as const;
+export const Kind = {
+  accept: 0,
+  connect: 1,
+  recv: 2,
+  sendmsg: 3,
+  pollIn: 4,
+  read: 5,
+  write: 6,
+  fallocate: 7,
+  sync: 8,
+} as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 export const Place = { free: 0, queued: 1, parked: 2, disk: 3 } as const;

@@ -61,7 +61,8 @@ class EpollReactor implements SelectedReactor {
   constructor(fallbackReason: string | null) {
     this.fallbackReason = fallbackReason;
     this.#epollFd = libc.epollCreate();
-    if (this.#epollFd < 0) throw new Failure(ExitCode.failed, "epoll", `epoll_create1: ${libc.errnoText(this.#epollFd)}`);
+    if (this.#epollFd < 0)
+      throw new Failure(ExitCode.failed, "epoll", `epoll_create1: ${libc.errnoText(this.#epollFd)}`);
     this.#memory = mapMemory(HEADER_OFFSET + abi.MSGHDR_BYTES);
     const added = libc.epollCtl(this.#epollFd, abi.EPOLL_CTL_ADD, this.#disk.wakeFd, abi.EPOLLIN, this.#disk.wakeFd);
     assert(added === 0, `epoll_ctl of an eventfd: ${libc.errnoText(added)}`);
@@ -72,6 +73,7 @@ class EpollReactor implements SelectedReactor {
   }
 
   accept(listenFd: number, token: Token): void {
+    // A descriptor that refuses this refuses the accept too, which says so; the same goes for connect.
     libc.setNonblocking(listenFd, true);
     this.#queue(this.#operation(Kind.accept, listenFd, token));
   }
@@ -203,7 +205,8 @@ class EpollReactor implements SelectedReactor {
     }
     const count = libc.epollWait(this.#epollFd, this.#memory.address, EVENTS_MAX, waitMs);
     if (diskBusy) this.#disk.sleeping(false);
-    if (count < 0 && count !== -EINTR) throw new Failure(ExitCode.failed, "epoll", `epoll_wait: ${libc.errnoText(count)}`);
+    if (count < 0 && count !== -EINTR)
+      throw new Failure(ExitCode.failed, "epoll", `epoll_wait: ${libc.errnoText(count)}`);
     const view = this.#memory.view;
     for (let event = 0; event < count; event++) {
       const at = event * abi.EPOLL_EVENT_BYTES;
@@ -318,7 +321,15 @@ class EpollReactor implements SelectedReactor {
   #submitToDisk(index: number): boolean {
     const o = this.#operations;
     const job = JOB_OF_KIND[o.kind[index]];
-    const taken = this.#disk.submit(index, job, o.fd[index], o.address[index], o.lengthBytes[index], o.offsetBytes[index], o.argument[index]);
+    const taken = this.#disk.submit(
+      index,
+      job,
+      o.fd[index],
+      o.address[index],
+      o.lengthBytes[index],
+      o.offsetBytes[index],
+      o.argument[index],
+    );
     if (taken) o.place[index] = Place.disk;
     return taken;
   }
@@ -368,7 +379,10 @@ class EpollReactor implements SelectedReactor {
   }
 
   #transfer(kind: Kind, fd: number, address: Address, lengthBytes: number, offsetBytes: number, token: Token): number {
-    assert(lengthBytes > 0 && lengthBytes <= TRANSFER_BYTES_MAX && Number.isInteger(lengthBytes), `length out of range: ${lengthBytes}`);
+    assert(
+      lengthBytes > 0 && lengthBytes <= TRANSFER_BYTES_MAX && Number.isInteger(lengthBytes),
+      `length out of range: ${lengthBytes}`,
+    );
     assert(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, `offset out of range: ${offsetBytes}`);
     const index = this.#operation(kind, fd, token);
     this.#operations.address[index] = address;

@@ -87,9 +87,9 @@ const ERRNO_TABLE = {
 type ErrnoName = keyof typeof ERRNO_TABLE;
 
 /** Positive errno by name: `Errno.EIO` is 5. */
-export const Errno = Object.fromEntries(
-  Object.entries(ERRNO_TABLE).map(([name, [value]]) => [name, value]),
-) as { readonly [Name in ErrnoName]: (typeof ERRNO_TABLE)[Name][0] };
+export const Errno = Object.fromEntries(Object.entries(ERRNO_TABLE).map(([name, [value]]) => [name, value])) as {
+  readonly [Name in ErrnoName]: (typeof ERRNO_TABLE)[Name][0];
+};
 
 const byValue = new Map<number, { name: string; text: string }>(
   Object.entries(ERRNO_TABLE).map(([name, [value, text]]) => [value, { name, text }]),

@@ -18,7 +18,10 @@ export type Result = number;
 
 const SYMBOLS = {
   __errno_location: { args: [], returns: "ptr" },
-  syscall: { args: ["i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast"], returns: "i64_fast" },
+  syscall: {
+    args: ["i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast", "i64_fast"],
+    returns: "i64_fast",
+  },
   openat: { args: ["i32", "ptr", "i32", "u32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   fcntl: { args: ["i32", "i32", "i64_fast"], returns: "i32" },
@@ -64,7 +67,13 @@ type Libc = {
 /** glibc first, then musl under its names on Alpine and elsewhere; `libc.so` of glibc is a text file, so it comes last. */
 function libraryNames(): string[] {
   const machine = abi.isArm64 ? "aarch64" : "x86_64";
-  return ["libc.so.6", `libc.musl-${machine}.so.1`, `ld-musl-${machine}.so.1`, `/lib/ld-musl-${machine}.so.1`, "libc.so"];
+  return [
+    "libc.so.6",
+    `libc.musl-${machine}.so.1`,
+    `ld-musl-${machine}.so.1`,
+    `/lib/ld-musl-${machine}.so.1`,
+    "libc.so",
+  ];
 }
 
 function openLibrary(): Libc {
@@ -76,7 +85,11 @@ function openLibrary(): Libc {
       reasons.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-  throw new Failure(ExitCode.failed, "libc", `cannot load the C library (${reasons.join("; ")}); a Linux system with glibc or musl is needed`);
+  throw new Failure(
+    ExitCode.failed,
+    "libc",
+    `cannot load the C library (${reasons.join("; ")}); a Linux system with glibc or musl is needed`,
+  );
 }
 
 const libc = openLibrary();
@@ -453,7 +466,14 @@ export function ioUringSetup(entries: number, params: number): Result {
 }
 
 /** io_uring_enter(2). Returns how many entries were consumed. */
-export function ioUringEnter(fd: number, toSubmit: number, minComplete: number, flags: number, argument: number, argumentBytes: number): Result {
+export function ioUringEnter(
+  fd: number,
+  toSubmit: number,
+  minComplete: number,
+  flags: number,
+  argument: number,
+  argumentBytes: number,
+): Result {
   return answer(libc.syscall(abi.SYS_IO_URING_ENTER, fd, toSubmit, minComplete, flags, argument, argumentBytes));
 }
 

@@ -25,7 +25,11 @@ export function mapMemory(lengthBytes: number): Memory {
   const mappedBytes = Math.ceil(lengthBytes / abi.PAGE_BYTES) * abi.PAGE_BYTES;
   const address = mmap(mappedBytes, abi.PROT_READ | abi.PROT_WRITE, abi.MAP_PRIVATE | abi.MAP_ANONYMOUS, -1, 0);
   if (address < 0) {
-    throw new Failure(ExitCode.failed, "memory", `cannot map ${lengthBytes} bytes of memory: ${errnoText(address)}; give a smaller --memory`);
+    throw new Failure(
+      ExitCode.failed,
+      "memory",
+      `cannot map ${lengthBytes} bytes of memory: ${errnoText(address)}; give a smaller --memory`,
+    );
   }
   return new MappedMemory(address, lengthBytes, mappedBytes);
 }

@@ -8,7 +8,17 @@
  */
 import { assert, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
-import { bufferAt, close, Errno, errnoText, ioUringEnter, ioUringRegister, ioUringSetup, mmap, munmap } from "./libc.ts";
+import {
+  bufferAt,
+  close,
+  Errno,
+  errnoText,
+  ioUringEnter,
+  ioUringRegister,
+  ioUringSetup,
+  mmap,
+  munmap,
+} from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 
 /** Opcodes that the reactor uses; all of them are in 5.10. */
@@ -134,7 +144,8 @@ export class Ring {
     this.#ring = new Uint32Array(bufferAt(this.#ringAddress, this.#ringBytes & ~3));
     this.sqes = new Uint32Array(bufferAt(this.#sqesAddress, this.sqEntries * SQE_BYTES));
     for (let index = 0; index < this.sqEntries; index++) this.#ring[sqArrayOffset / 4 + index] = index;
-    const missing = (features & FEATURES_NEEDED) !== FEATURES_NEEDED ? "features of Linux 5.10" : this.#missingOperations();
+    const missing =
+      (features & FEATURES_NEEDED) !== FEATURES_NEEDED ? "features of Linux 5.10" : this.#missingOperations();
     if (missing) {
       this.close();
       throw new RingUnavailable(`io_uring of this kernel lacks ${missing}`);
@@ -228,17 +239,29 @@ export class Ring {
 
   /** Ends the ring; the kernel cancels what may be left in it. */
   close(): void {
-    munmap(this.#sqesAddress, this.sqEntries * SQE_BYTES);
-    munmap(this.#ringAddress, this.#ringBytes);
-    const result = close(this.#fd);
-    assert(result === 0, `close of the ring: ${errnoText(result)}`);
-    this.#scratch.free();
+    const unmapped =
+      munmap(this.#sqesAddress, this.sqEntries * SQE_BYTES) || munmap(this.#ringAddress, this.#ringBytes);
+    assert(unmapped === 0, `munmap of the rings: ${errnoText(unmapped)}`);
+    this.#release();
   }
 
   #map(lengthBytes: number, offset: number): number {
-    const address = mmap(lengthBytes, abi.PROT_READ | abi.PROT_WRITE, abi.MAP_SHARED | abi.MAP_POPULATE, this.#fd, offset);
-    if (address < 0) throw new RingUnavailable(`io_uring's rings cannot be mapped (${errnoText(address)})`);
-    return address;
+    const address = mmap(
+      lengthBytes,
+      abi.PROT_READ | abi.PROT_WRITE,
+      abi.MAP_SHARED | abi.MAP_POPULATE,
+      this.#fd,
+      offset,
+    );
+    if (address > 0) return address;
+    this.#release();
+    throw new RingUnavailable(`io_uring's rings cannot be mapped (${errnoText(address)})`);
+  }
+
+  #release(): void {
+    const result = close(this.#fd);
+    assert(result === 0, `close of the ring: ${errnoText(result)}`);
+    this.#scratch.free();
   }
 
   #writeTimeout(timeoutMs: number): void {

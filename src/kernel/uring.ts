@@ -90,7 +90,8 @@ class UringReactor implements SelectedReactor {
   }
 
   accept(listenFd: number, token: Token): void {
-    // Before 6.10 a non-blocking listener is answered with -EAGAIN instead of being waited for.
+    // Kernels answer for a non-blocking listener with -EAGAIN instead of waiting. A descriptor that refuses this
+    // refuses the accept too, which says so.
     setNonblocking(listenFd, false);
     const word = this.#operation(Op.accept, listenFd, token, 0);
     this.#ring.sqes[word + 7] = abi.SOCK_NONBLOCK | abi.SOCK_CLOEXEC;
@@ -228,7 +229,8 @@ class UringReactor implements SelectedReactor {
         ring.advance();
       }
       if (ring.enter(0)) return;
-      if (tries > 1_000_000) throw new Failure(ExitCode.failed, "io-uring", "io_uring_enter: EBUSY without end; try --io epoll");
+      if (tries > 1_000_000)
+        throw new Failure(ExitCode.failed, "io-uring", "io_uring_enter: EBUSY without end; try --io epoll");
     }
   }
 
@@ -288,7 +290,14 @@ class UringReactor implements SelectedReactor {
     this.#ring.sqes[word + 7] = flags;
   }
 
-  #transfer(opcode: number, fd: number, address: Address, lengthBytes: number, offsetBytes: number, token: Token): void {
+  #transfer(
+    opcode: number,
+    fd: number,
+    address: Address,
+    lengthBytes: number,
+    offsetBytes: number,
+    token: Token,
+  ): void {
     assertTransfer(lengthBytes);
     assertOffset(offsetBytes);
     const word = this.#operation(opcode, fd, token, 0);
@@ -337,7 +346,10 @@ class UringReactor implements SelectedReactor {
 }
 
 function assertTransfer(lengthBytes: number): void {
-  assert(lengthBytes > 0 && lengthBytes <= TRANSFER_BYTES_MAX && Number.isInteger(lengthBytes), `length out of range: ${lengthBytes}`);
+  assert(
+    lengthBytes > 0 && lengthBytes <= TRANSFER_BYTES_MAX && Number.isInteger(lengthBytes),
+    `length out of range: ${lengthBytes}`,
+  );
 }
 
 function assertOffset(offsetBytes: number): void {

@@ -147,7 +147,12 @@ export class Harness {
 }
 
 /** Runs a test body with a harness that is closed when it returns; a failing body's own error is what shows. */
-export function withHarness(open: Open, body: (harness: Harness) => void, queueDepth?: number, memoryBytes?: number): () => void {
+export function withHarness(
+  open: Open,
+  body: (harness: Harness) => void,
+  queueDepth?: number,
+  memoryBytes?: number,
+): () => void {
   return () => {
     const harness = new Harness(open, queueDepth, memoryBytes);
     body(harness);

@@ -31,7 +31,10 @@ function stamp(bytes: Uint8Array, place: number, version: number): void {
 class FileLoad {
   readonly versions = new Int32Array(FILE_BLOCKS);
   readonly fd: number;
-  constructor(readonly h: Harness, readonly random: (below: number) => number) {
+  constructor(
+    readonly h: Harness,
+    readonly random: (below: number) => number,
+  ) {
     this.fd = h.file(FILE_BLOCKS * BLOCK_BYTES);
   }
   readonly busy = new Set<number>();
@@ -66,7 +69,13 @@ class StreamLoad {
   received = 0;
   sending = false;
   receiving = false;
-  constructor(readonly h: Harness, readonly random: (below: number) => number, readonly left: number, readonly right: number, readonly seed: number) {}
+  constructor(
+    readonly h: Harness,
+    readonly random: (below: number) => number,
+    readonly left: number,
+    readonly right: number,
+    readonly seed: number,
+  ) {}
 
   byteAt(position: number): number {
     return (Math.imul(position + this.seed, 2654435761) >>> 24) & 0xff;
@@ -100,7 +109,8 @@ class StreamLoad {
       expect(result).toBeGreaterThan(0);
       if (waitAll) expect(result).toBe(lengthBytes);
       let wrong = 0;
-      for (let index = 0; index < result; index++) if (buffer.bytes[index] !== this.byteAt(this.received + index)) wrong++;
+      for (let index = 0; index < result; index++)
+        if (buffer.bytes[index] !== this.byteAt(this.received + index)) wrong++;
       expect(wrong).toBe(0);
       this.received += result;
       this.receiving = false;

@@ -3,7 +3,17 @@ import { connect } from "node:net";
 import * as abi from "../../src/kernel/abi.ts";
 import * as libc from "../../src/kernel/libc.ts";
 import { mapMemory } from "../../src/kernel/memory.ts";
-import { decodeSockaddr, dialSocket, encodeSockaddr, limitSocketBuffers, listenTcp, localAddress, peerAddress, SOCKADDR_BYTES, tuneAccepted } from "../../src/kernel/sockets.ts";
+import {
+  decodeSockaddr,
+  dialSocket,
+  encodeSockaddr,
+  limitSocketBuffers,
+  listenTcp,
+  localAddress,
+  peerAddress,
+  SOCKADDR_BYTES,
+  tuneAccepted,
+} from "../../src/kernel/sockets.ts";
 
 test("addresses survive the kernel's form", () => {
   const memory = mapMemory(64);
@@ -62,7 +72,9 @@ test("a listener on one address", async () => {
 
 test("a port that is taken, an address that is not ours, a text that is none", () => {
   const listener = listenTcp(null, 0);
-  expect(() => listenTcp(null, listener.port)).toThrow(`cannot listen on *:${listener.port}: EADDRINUSE: address already in use; another program has this port, give another --port`);
+  expect(() => listenTcp(null, listener.port)).toThrow(
+    `cannot listen on *:${listener.port}: EADDRINUSE: address already in use; another program has this port, give another --port`,
+  );
   libc.close(listener.fd);
   expect(() => listenTcp("192.0.2.1", 0)).toThrow("cannot listen on 192.0.2.1:0: EADDRNOTAVAIL");
   expect(() => listenTcp("2001:db8::77", 5)).toThrow("cannot listen on [2001:db8::77]:5: EADDRNOTAVAIL");

@@ -35,8 +35,20 @@ test("threads start from source and from a compiled executable", () => {
     const { stdout, stderr, exitCode } = Bun.spawnSync(command, { cwd: directory });
     return { stdout: stdout.toString().trim(), stderr: stderr.toString(), exitCode };
   };
-  expect(run(process.execPath, join(root, "program.ts"), join(directory, "file"))).toEqual({ stdout: "1,4096,2,4096 42", stderr: "", exitCode: 0 });
-  const built = run(process.execPath, "build", "--compile", "--root=src", `--outfile=${executable}`, "src/program.ts", "src/kernel/disk-worker.ts");
+  expect(run(process.execPath, join(root, "program.ts"), join(directory, "file"))).toEqual({
+    stdout: "1,4096,2,4096 42",
+    stderr: "",
+    exitCode: 0,
+  });
+  const built = run(
+    process.execPath,
+    "build",
+    "--compile",
+    "--root=src",
+    `--outfile=${executable}`,
+    "src/program.ts",
+    "src/kernel/disk-worker.ts",
+  );
   expect(built).toMatchObject({ exitCode: 0 });
   // The sources are gone: what runs now is inside the executable.
   rmSync(root, { recursive: true });
