@@ -68,7 +68,7 @@ export interface SwarmActions {
   dial(address: PeerAddress): void;
   /** End the connection; answered by `Swarm.disconnected` once the kernel is done with its buffers. */
   close(session: Session, reason: CloseReason): void;
-  /** The outbox or the upload queue became non-empty: look at the session after this event. */
+  /** The outbox or the upload queue got something: look at the session after this event. May be called many times in one. */
   wake(session: Session): void;
   report(event: SwarmReport): void;
 }

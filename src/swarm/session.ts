@@ -129,8 +129,6 @@ export class Session implements frames.FrameHandler {
   private readonly out: { buffer: Uint8Array; lengthBytes: number };
   /** The handshake is written (or may no longer be). */
   private handshakeWritten = false;
-  /** The host knows that there is something to send; it looks at a new session by itself. */
-  private wakePending = true;
   /** A message that must follow "what I have" arrived. */
   private haveStateKnown = false;
   /** A piece header was read and its payload not yet decided on. */
@@ -176,7 +174,6 @@ export class Session implements frames.FrameHandler {
     const lengthBytes = this.out.lengthBytes;
     this.out.buffer = other;
     this.out.lengthBytes = 0;
-    this.wakePending = false;
     if (lengthBytes > 0) this.lastSentMs = this.events.nowMs;
     if (this.phase !== Phase.closing) this.events.room(this);
     return lengthBytes;
@@ -382,11 +379,9 @@ export class Session implements frames.FrameHandler {
     if (this.out.lengthBytes === 0) this.wrote(frames.writeKeepAlive(this.out.buffer, 0));
   }
 
-  /** Tells the host, once per outbox, that there is something to do. */
+  /** Tells the host that there is something to do. */
   wake(): void {
-    if (this.wakePending || this.phase === Phase.closing) return;
-    this.wakePending = true;
-    this.events.wake(this);
+    if (this.phase !== Phase.closing) this.events.wake(this);
   }
 
   // ---------------------------------------------------------------- frames (FrameHandler)
@@ -508,7 +503,8 @@ export class Session implements frames.FrameHandler {
   private writeHandshake(): void {
     assert(this.out.lengthBytes === 0 && this.out.buffer.length >= HANDSHAKE_BYTES, "the handshake comes first");
     this.handshakeWritten = true;
-    this.wrote(writeHandshake(this.out.buffer, 0, this.config.infoHash, this.config.peerId));
+    // No wake: the host looks at a new session by itself, and at an accepted one what follows wakes it.
+    this.out.lengthBytes = writeHandshake(this.out.buffer, 0, this.config.infoHash, this.config.peerId);
   }
 
   private takeHandshake(bytes: Uint8Array): number {
@@ -519,6 +515,7 @@ export class Session implements frames.FrameHandler {
     if (!this.handshakeReader.done) return taken;
     if (!this.handshakeWritten) this.writeHandshake();
     this.phase = Phase.open;
+    this.wake();
     this.fast = this.handshakeReader.supportsFast;
     this.extensions = this.handshakeReader.supportsExtensions;
     this.remotePeerId = this.handshakeReader.peerId;
