@@ -6,6 +6,7 @@
  * node needs nothing but that one URL.
  */
 import { ExitCode, Failure } from "../errors.ts";
+import { withTrackers } from "../torrent/create.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
 
@@ -108,15 +109,10 @@ function fileFor(entry: Entry, tracker: string): Blob {
   const made = entry.files.get(tracker);
   if (made) return made;
   if (entry.files.size >= FILES_KEPT_MAX) entry.files.delete(entry.files.keys().next().value!);
-  const file = new Blob(withTracker(entry.torrent.bytes, tracker));
+  const { bytes } = entry.torrent;
+  const file = new Blob([tracker === "" ? bytes : new Uint8Array(withTrackers(bytes, [[tracker]]))]);
   entry.files.set(tracker, file);
   return file;
-}
-
-/** `announce` is the first key of a torrent in the order of bencoding, so it goes right behind the dictionary's `d`. */
-function withTracker(bytes: Uint8Array<ArrayBuffer>, tracker: string): Uint8Array<ArrayBuffer>[] {
-  if (tracker === "") return [bytes];
-  return [new TextEncoder().encode(`d8:announce${tracker.length}:${tracker}`), bytes.subarray(1)];
 }
 
 function trackerOf(request: Request): string {

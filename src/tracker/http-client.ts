@@ -3,8 +3,9 @@
  * time and size, and read strictly: a tracker is no more trusted than a peer.
  */
 import { TRACKER_REPLY_BYTES_MAX } from "../limits.ts";
+import { BencodeFault } from "../torrent/bencode-scan.ts";
 import { decodeCompact4, decodeCompact6, hostFromBytes, makeAddress, type PeerAddress } from "../wire/address.ts";
-import { type BencodeDictionary, BencodeError, type BencodeValue, decodeBencode } from "./bencode.ts";
+import { type BencodeDictionary, type BencodeValue, decodeBencode } from "./bencode.ts";
 import { type ClientAnnounce, type ClientReply, TrackerFault } from "./client.ts";
 import { encodePercent } from "./query.ts";
 import { printable } from "./udp-client.ts";
@@ -19,7 +20,7 @@ export async function announceHttp(url: string, announce: ClientAnnounce, signal
   try {
     return readReply(decodeBencode(body));
   } catch (error) {
-    if (error instanceof BencodeError) throw new TrackerFault(`its reply is no bencode: ${error.message}`);
+    if (error instanceof BencodeFault) throw new TrackerFault(`its reply is no bencode: ${error.message}`);
     throw error;
   }
 }
