@@ -7,7 +7,12 @@
  */
 
 /** Every module that `startWorker` starts, relative to src/. */
-export const WORKER_ENTRIES = ["peer/worker.ts", "disk/hash-worker.ts", "kernel/disk-worker.ts"] as const;
+export const WORKER_ENTRIES = [
+  "peer/worker.ts",
+  "disk/hash-worker.ts",
+  "image/capture-worker.ts",
+  "kernel/disk-worker.ts",
+] as const;
 
 type WithoutSuffix<Path extends string> = Path extends `${infer Name}.ts` ? Name : never;
 /** A worker by its path below src/, without suffix. */
