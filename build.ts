@@ -6,8 +6,8 @@
  * in .cache/. Each file that was made is looked at: its machine and its C library must be those asked for.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { WORKER_ENTRIES } from "./src/kernel/threads.ts";
 import { formatBytes } from "./src/units.ts";
 
@@ -62,7 +62,8 @@ const TARGETS: Readonly<Record<string, Target>> = {
 
 function main(words: string[]): void {
   const wanted = option(words, "--target");
-  const outfile = option(words, "--outfile");
+  const outfileWord = option(words, "--outfile");
+  const outfile = outfileWord === null ? null : resolve(outfileWord);
   if (words.length > 0) fail(`unknown argument ${words[0]}; known are --target and --outfile`);
   if (!wanted) return build(null, outfile ?? join(ROOT, "dist/diskswarm"));
   const names = wanted === "all" ? Object.keys(TARGETS) : [wanted];
@@ -83,9 +84,25 @@ function option(words: string[], name: string): string | null {
 
 function build(targetName: string | null, outfile: string): void {
   const target = targetName === null ? null : TARGETS[targetName]!;
+  mkdirSync(dirname(outfile), { recursive: true });
+  // Bun leaves source maps around its output, and an executable that runs can be replaced but not overwritten.
+  const folder = mkdtempSync(join(dirname(outfile), ".build-"));
+  try {
+    const made = join(folder, "diskswarm");
+    compile(targetName, made);
+    if (target) checkExecutable(made, target);
+    else run([made, "--version"]);
+    renameSync(made, outfile);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  console.log(`${outfile}: ${formatBytes(statSync(outfile).size)}`);
+}
+
+function compile(targetName: string | null, outfile: string): void {
   const flags = [
     "--compile",
-    // Traces in bug reports name the source's lines; the runtime's 100 MB make the saving of a minifier vanish.
+    // Embedded, so that traces in bug reports name the lines of the sources.
     "--sourcemap=inline",
     "--keep-names",
     // The directory where an administrator happens to stand must not change what the executable does.
@@ -95,12 +112,11 @@ function build(targetName: string | null, outfile: string): void {
     "--root=src",
     `--outfile=${outfile}`,
   ];
-  if (target) flags.push(`--target=bun-${targetName}`, `--compile-executable-path=${runtimeOf(target)}`);
+  if (targetName !== null) {
+    flags.push(`--target=bun-${targetName}`, `--compile-executable-path=${runtimeOf(TARGETS[targetName]!)}`);
+  }
   const entries = ["main.ts", ...WORKER_ENTRIES].map((entry) => join("src", entry));
   run([process.execPath, "build", ...flags, ...entries]);
-  if (target) checkExecutable(outfile, target);
-  else run([outfile, "--version"]);
-  console.log(`${outfile}: ${formatBytes(statSync(outfile).size)}`);
 }
 
 /** The same sources and packages give the same name, whether or not they lie in a git repository. */
@@ -172,9 +188,16 @@ function run(command: string[]): void {
   if (exitCode !== 0) fail(`${command[0]} ${command[1]} ended with ${exitCode}`);
 }
 
+class BuildError extends Error {}
+
 function fail(message: string): never {
-  console.error(`build: ${message}`);
-  process.exit(1);
+  throw new BuildError(message);
 }
 
-main(process.argv.slice(2));
+try {
+  main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof BuildError)) throw error;
+  console.error(`build: ${error.message}`);
+  process.exitCode = 1;
+}
