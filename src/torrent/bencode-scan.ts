@@ -37,7 +37,6 @@ const QUOTED_BYTES_MAX = 65;
 /** Marks a dictionary without a key read yet. */
 const NO_KEY = -1;
 
-const latin1 = new TextDecoder("latin1");
 const utf8 = new TextDecoder("utf-8");
 
 export class BencodeCursor {
@@ -117,7 +116,7 @@ export class BencodeCursor {
     this.skipValue();
     if (this.bytes[before] !== INTEGER) return null;
     const value = Number(
-      latin1.decode(this.bytes.subarray(before + 1, Math.min(this.at - 1, before + 1 + SAFE_DIGITS_MAX))),
+      oneCharacterPerByte(this.bytes.subarray(before + 1, Math.min(this.at - 1, before + 1 + SAFE_DIGITS_MAX))),
     );
     return this.at - before - 2 <= SAFE_DIGITS_MAX && Number.isSafeInteger(value) ? value : null;
   }
@@ -138,12 +137,11 @@ export class BencodeCursor {
     let length = 0;
     while (isDigit(this.byte())) {
       length = length * 10 + (this.bytes[this.at]! - ZERO);
+      if (leadingZero && this.at > before) throw new BencodeFault(before, "string length with a leading zero");
       // A length that cannot fit is refused here, so that a long run of digits is not read to its end.
       if (length > this.end - this.at) throw new BencodeFault(before, "string longer than what is left");
       this.at++;
-      if (leadingZero && length > 0) throw new BencodeFault(before, "string length with a leading zero");
     }
-    if (leadingZero && this.at - before > 1) throw new BencodeFault(before, "string length with a leading zero");
     if (this.bytes[this.at] !== COLON) this.fail("expected ':' after a string's length");
     this.at++;
     if (length > this.end - this.at) throw new BencodeFault(before, "string longer than what is left");
@@ -173,13 +171,13 @@ export class BencodeCursor {
 
   /** The key or string read last, one character per byte. */
   stringText(): string {
-    return latin1.decode(this.bytes.subarray(this.stringStart, this.stringEnd));
+    return oneCharacterPerByte(this.bytes.subarray(this.stringStart, this.stringEnd));
   }
 
   /** The key or string read last as it can stand in a message. Only its start is looked at: it may be long. */
   quotedString(): string {
     const end = Math.min(this.stringEnd, this.stringStart + QUOTED_BYTES_MAX);
-    return quote(latin1.decode(this.bytes.subarray(this.stringStart, end)));
+    return quote(oneCharacterPerByte(this.bytes.subarray(this.stringStart, end)));
   }
 
   /** Walks over one value of any type, validating it. */
@@ -264,6 +262,13 @@ export function scanBencode(bytes: Uint8Array): void {
   const cursor = new BencodeCursor(bytes);
   cursor.skipValue();
   cursor.finish();
+}
+
+/** TextDecoder's "latin1" is windows-1252, which turns bytes 0x80 to 0x9f into other characters. */
+function oneCharacterPerByte(bytes: Uint8Array): string {
+  let text = "";
+  for (let i = 0; i < bytes.length; i++) text += String.fromCharCode(bytes[i]!);
+  return text;
 }
 
 function isDigit(byte: number): boolean {

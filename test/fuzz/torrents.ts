@@ -142,7 +142,7 @@ function reencode(bytes: Uint8Array): Uint8Array {
       const items: string[] = [];
       while (text[at] !== "e") items.push(first === "l" ? read() : read() + read());
       at++;
-      return first + (first === "l" ? items : sortedUnique(items)).join("") + "e";
+      return `${first}${(first === "l" ? items : sortedUnique(items)).join("")}e`;
     }
     const colon = text.indexOf(":", at);
     const length = Number(text.slice(at, colon));
