@@ -14,9 +14,22 @@ type Cleanup = () => void | Promise<void>;
 
 export const NAME_PREFIX = "dstest";
 
+/** Scopes that are open: a test run that is told to end closes them first. */
+const open = new Set<Scope>();
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    void Promise.allSettled([...open].map((scope) => scope.close())).then(() => process.kill(process.pid, signal));
+  });
+}
+
 export class Scope {
   readonly #cleanups: Cleanup[] = [];
   readonly #describers: (() => string)[] = [];
+
+  constructor() {
+    open.add(this);
+  }
 
   /** Runs when the scope ends; the last one registered runs first. */
   defer(cleanup: Cleanup): void {
@@ -54,6 +67,7 @@ export class Scope {
 
   /** Gives everything back. All cleanups run; the first error is thrown at the end. */
   async close(): Promise<void> {
+    open.delete(this);
     const errors: unknown[] = [];
     for (let cleanup = this.#cleanups.pop(); cleanup; cleanup = this.#cleanups.pop()) {
       try {

@@ -20,13 +20,23 @@ def arguments():
     parser.add_argument("--peer", action="append", default=[], metavar="HOST:PORT")
     parser.add_argument("--tracker", action="append", default=[])
     parser.add_argument("--encryption", choices=["disabled", "prefer"], default="disabled")
+    parser.add_argument("--fast", action="store_true", help="the settings that libtorrent recommends for speed")
     parser.add_argument("--exit", action="store_true", help="end when everything is there")
     return parser.parse_args()
 
 
 def make_session(options):
     encryption = 1 if options.encryption == "prefer" else 2  # settings_pack::enc_policy: pe_enabled, pe_disabled
+    fast = {
+        "send_buffer_watermark": 3 * 1024 * 1024,
+        "send_buffer_low_watermark": 1024 * 1024,
+        "max_out_request_queue": 1500,
+        "max_allowed_in_request_queue": 2000,
+        "max_queued_disk_bytes": 32 * 1024 * 1024,
+        "suggest_mode": 0,
+    }
     return lt.session({
+        **(fast if options.fast else {}),
         "listen_interfaces": f"{options.address}:{options.port}",
         "enable_dht": False,
         "enable_lsd": False,
@@ -37,7 +47,8 @@ def make_session(options):
         "in_enc_policy": encryption,
         "out_enc_policy": encryption,
         "prefer_rc4": options.encryption == "prefer",
-        "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification,
+        "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
+            | lt.alert.category_t.storage_notification,
     })
 
 
@@ -63,7 +74,7 @@ def main():
 
 
 def watch(session, handle, options, begin):
-    finished = False
+    complete = False
     announced = None
     while True:
         session.wait_for_alert(50)
@@ -72,15 +83,18 @@ def watch(session, handle, options, begin):
                 print("error", alert.message(), flush=True)
             elif isinstance(alert, lt.hash_failed_alert):
                 print("hash-failed", alert.piece_index, flush=True)
+            elif isinstance(alert, lt.cache_flushed_alert) and complete:
+                print(f"finished {time.monotonic() - begin:.6f}", flush=True)
+                if options.exit:
+                    return
         status = handle.status()
-        if status.is_seeding and not finished:
-            finished = True
-            print("seeding" if options.seed else f"finished {time.monotonic() - begin:.6f}", flush=True)
-            if options.exit:
-                session.pause()
-                handle.flush_cache()
-                return
-        if not finished and status.total_wanted_done != announced:
+        if status.is_seeding and not complete:
+            complete = True
+            if options.seed:
+                print("seeding", flush=True)
+            else:
+                handle.flush_cache()  # a piece counts as soon as it is hashed, which is before it is written
+        if not complete and status.total_wanted_done != announced:
             announced = status.total_wanted_done
             print("progress", announced, status.total_wanted, flush=True)
 
