@@ -50,6 +50,12 @@ export function listenTcp(host: string | null, port: number): Listener {
   throw new Failure(ExitCode.failed, "listen", `cannot listen on ${where}:${port}: ${libc.errnoText(result)}${advice}`);
 }
 
+/** Gives the port back; no accept may be in flight. */
+export function closeListener(listener: Listener): void {
+  const result = libc.close(listener.fd);
+  assert(result === 0, `closing a listening socket: ${libc.errnoText(result)}`);
+}
+
 function tryListen(host: string, port: number): Listener | libc.Result {
   const family = host.includes(":") ? abi.AF_INET6 : abi.AF_INET;
   const fd = libc.socket(family, abi.SOCK_STREAM | abi.SOCK_NONBLOCK | abi.SOCK_CLOEXEC, 0);

@@ -16,7 +16,7 @@ import type { Session } from "../swarm/session.ts";
 import type { PeerAddress } from "../wire/address.ts";
 import type { Intake } from "./intake.ts";
 import type { Serving } from "./serving.ts";
-import type { SlabIndex, SlabPool } from "./slabs.ts";
+import type { SlabIndex } from "./slabs.ts";
 import { Op, token } from "./tokens.ts";
 
 const CONTROL_BYTES = 16 * KiB;
@@ -30,7 +30,6 @@ const SOCKADDR_BYTES = 128;
 /** What a connection needs of the peer it belongs to. */
 export interface ConnectionHost {
   readonly reactor: Reactor;
-  readonly pool: SlabPool;
   readonly intake: Intake | null;
   readonly serving: Serving | null;
   /** Where payload goes that nobody asked for. */
@@ -201,7 +200,7 @@ export class Connection {
       const before = session.outbox.lengthBytes;
       this.host.uploadStarted(this);
       if (session.outbox.lengthBytes === before) break;
-      this.host.pool.pin(slab);
+      serving.pool.pin(slab);
       this.#sentSlabs[this.#sentSlabCount++] = slab;
       this.#setIovec(count++, base + framedBytes, session.outbox.lengthBytes - framedBytes);
       framedBytes = session.outbox.lengthBytes;
@@ -233,7 +232,7 @@ export class Connection {
   }
 
   #unpinSent(): void {
-    for (let i = 0; i < this.#sentSlabCount; i++) this.host.pool.unpin(this.#sentSlabs[i]!);
+    for (let i = 0; i < this.#sentSlabCount; i++) this.host.serving?.pool.unpin(this.#sentSlabs[i]!);
     this.#sentSlabCount = 0;
     this.#sentPayloadBytes = 0;
   }

@@ -156,10 +156,9 @@ export class Connections {
     return !this.#accepting && this.open === 0;
   }
 
-  /** Gives the memory and the listening socket back. Nothing may be in flight. */
+  /** Gives the memory back; the listening socket stays open. Nothing may be in flight. */
   free(): void {
     assert(this.idle, "connections are freed when none is open");
-    close(this.#listener.fd);
     this.#memory.free();
   }
 

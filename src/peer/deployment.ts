@@ -30,6 +30,9 @@ const enum State {
 /** `--linger swarm`: nobody may have asked for this long before a finished node believes that all are done. */
 const QUIET_MS = 3_000;
 
+/** Sources that are connected but send nothing (a long queue, a stopped process) are borne this many time-outs long. */
+const STALL_TIMEOUTS = 5;
+
 export interface DeploymentParts {
   readonly options: PeerOptions;
   readonly metainfo: Metainfo;
@@ -163,16 +166,20 @@ export class Deployment implements NodeObserver {
   /** Nobody to fetch from: borne for `--timeout`. A peer that sends nothing is dropped by the swarm in its own time. */
   #checkTimeout(nowMs: number, node: Node): void {
     const { options, metainfo, reporter } = this.parts;
-    if (node.swarm.bytesLeft === 0 || node.swarm.hasSource) this.#lastUsefulMs = nowMs;
-    const idleMs = nowMs - Math.max(this.#lastUsefulMs, node.lastPayloadMs);
-    if (idleMs < options.timeoutMs) return;
+    if (node.swarm.bytesLeft === 0) return;
+    if (node.swarm.hasSource) this.#lastUsefulMs = nowMs;
+    const silentMs = nowMs - Math.max(this.parts.startedMs, node.lastPayloadMs);
+    const isStalled = silentMs >= STALL_TIMEOUTS * options.timeoutMs;
+    if (nowMs - Math.max(this.#lastUsefulMs, node.lastPayloadMs) < options.timeoutMs && !isStalled) return;
     const missing = `${metainfo.pieceCount - node.swarm.haveCount} of ${metainfo.pieceCount} pieces (${formatBytes(node.swarm.bytesLeft)}) are missing`;
     if (reporter.banned.length > 0) {
       const who = [...new Set(reporter.banned)].join(", ");
       const advice = "check that source (diskswarm verify) and deploy again";
       throw new Failure(ExitCode.integrity, "bad-source", `${missing} on ${options.path}: only wrong data was to be had, from ${who}; ${advice}`);
     }
-    const waited = `no peer had them for ${formatDuration(options.timeoutMs)}`;
+    const waited = isStalled
+      ? `the connected peers sent nothing for ${formatDuration(silentMs)}`
+      : `no peer had them for ${formatDuration(options.timeoutMs)}`;
     const advice = "start a seeder or name one with --peer, then run the same command again: what is on the target is kept";
     throw new Failure(ExitCode.nothingToFetch, "no-source", `${missing} on ${options.path}: ${waited}; ${advice}`);
   }

@@ -31,9 +31,12 @@ export function startPeer(options: PeerOptions, onEvent: (event: PeerEvent) => v
   const data: WorkerData = { options, mailboxMemory, bellFd: bell.fd };
   const worker = startWorker("peer/worker", data);
   let stats = NOTHING_YET;
+  let hasEnded = false;
 
   const finished = new Promise<{ interrupted: boolean }>((resolve, reject) => {
     const end = (settle: () => void) => {
+      if (hasEnded) return;
+      hasEnded = true;
       worker.terminate();
       bell.close();
       settle();
@@ -51,7 +54,7 @@ export function startPeer(options: PeerOptions, onEvent: (event: PeerEvent) => v
   });
 
   const tell = (message: PeerMessage) => {
-    if (mailbox.send(message)) bell.signal();
+    if (!hasEnded && mailbox.send(message)) bell.signal();
   };
   return {
     get stats() {

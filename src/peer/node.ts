@@ -22,8 +22,8 @@ import type { Bitfield } from "../wire/bitfield.ts";
 import { bitfieldFrameBytes } from "../wire/frames.ts";
 import { formatAddress, type PeerAddress } from "../wire/address.ts";
 import type { Connection, ConnectionHost } from "./connection.ts";
-import { Connections, type ConnectionsHandler } from "./connections.ts";
 import { Intake, type IntakeHandler } from "./intake.ts";
+import { Links, type LinkObserver } from "./links.ts";
 import type { MemoryPlan } from "./policy.ts";
 import { Serving, type ServingHandler } from "./serving.ts";
 import { SlabPool } from "./slabs.ts";
@@ -67,14 +67,14 @@ export interface NodeObserver {
   completed(operation: Token, result: number): void;
 }
 
-export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, IntakeHandler, ServingHandler {
+export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeHandler, ServingHandler {
   readonly reactor: Reactor;
   readonly pool: SlabPool;
   readonly intake: Intake | null;
   readonly serving: Serving;
   readonly swarm: Swarm;
   readonly disk: DiskQueue;
-  readonly connections: Connections;
+  readonly links: Links;
   readonly scratchAddress: Address;
   readonly scratchBytes = SCRATCH_BYTES;
   /** Monotonic ms at which payload last arrived. */
@@ -82,10 +82,6 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
   readonly #fetchedFrom = new Map<string, number>();
   readonly #hasher: Hasher | null;
   readonly #observer: NodeObserver;
-  #dirty: Connection[] = [];
-  #dirtySpare: Connection[] = [];
-  readonly #toClose: Session[] = [];
-  readonly #toDial: PeerAddress[] = [];
   #loaded = false;
 
   constructor(resources: NodeResources, observer: NodeObserver) {
@@ -104,7 +100,7 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
     const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + CONNECTIONS_SPARE;
     const outboxBytes = Math.max(OUTBOX_BYTES, bitfieldFrameBytes(metainfo.pieceCount) + OUTBOX_BYTES_MIN);
-    this.connections = new Connections(this, this, resources.listener, connectionsMax, outboxBytes);
+    this.links = new Links(this, this.swarm, this, resources.listener, connectionsMax, outboxBytes);
   }
 
   /** Runs until the observer ends it. Throws DiskFault and AssertionError. */
@@ -113,8 +109,8 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     for (;;) {
       const now = nowMs();
       if (this.swarm.nextTickMs() <= now) this.swarm.tick(now);
-      const dialsMs = this.connections.expireDials(now);
-      this.connections.accept(now);
+      const dialsMs = this.links.connections.expireDials(now);
+      this.links.connections.accept(now);
       this.settle();
       if (this.#observer.turn(now)) return;
       this.settle();
@@ -125,26 +121,25 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
   /** Ends all connections and waits for what is on its way to the disk. */
   shutdown(): void {
     this.swarm.shutdown(nowMs());
-    this.#drainRequests();
-    this.connections.shutdown();
+    this.links.settle();
+    this.links.connections.shutdown();
     const completion = (operation: Token, result: number) => this.#completed(operation, result);
-    while (!this.connections.idle || this.disk.pending > 0 || this.intake?.busy || this.#observer.busy) {
+    while (!this.links.connections.idle || this.disk.pending > 0 || this.intake?.busy || this.#observer.busy) {
       this.#wait(nowMs() + SLEEP_MS_MAX, completion);
       this.disk.pump();
     }
-    this.connections.free();
+    this.links.connections.free();
   }
 
   /** Payload that was used, in bytes, by remote peer. */
   shares(): ReadonlyMap<string, number> {
-    for (const connection of this.connections) this.#rememberShare(connection);
+    for (const connection of this.links.connections) this.#rememberShare(connection);
     return this.#fetchedFrom;
   }
 
   /** Hands on whatever the last events caused, until nothing more follows. */
   settle(): void {
     do {
-      this.#drainRequests();
       if (this.intake !== null) {
         this.intake.pump();
         if (this.intake.takeRelief()) this.swarm.memoryFreed(nowMs());
@@ -152,18 +147,9 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
       this.disk.pump();
       if (this.#loaded) {
         this.#loaded = false;
-        for (const connection of this.connections) {
-          if (connection.session !== null && connection.session.uploadCount > 0) this.#queue(connection);
-        }
+        this.links.lookAtUploads();
       }
-      const dirty = this.#dirty;
-      this.#dirty = this.#dirtySpare;
-      this.#dirtySpare = dirty;
-      for (const connection of dirty) {
-        connection.queued = false;
-        connection.pump();
-      }
-      dirty.length = 0;
+      this.links.settle();
     } while (this.#hasWork());
   }
 
@@ -179,43 +165,29 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
   }
 
   dial(address: PeerAddress): void {
-    this.#toDial.push(address);
+    this.links.dialLater(address);
   }
 
   close(session: Session, _reason: CloseReason): void {
-    this.#toClose.push(session);
+    this.links.closeLater(session);
   }
 
   wake(session: Session): void {
-    this.#queue(session.userData as Connection);
+    this.links.look(session);
   }
 
   report(event: SwarmReport): void {
     this.#observer.report(event);
   }
 
-  // ConnectionsHandler
-
-  accepted(connection: Connection): void {
-    const session = this.swarm.incoming(nowMs(), connection.address, { outbox: connection.outbox });
-    if (session !== null) this.#attach(connection, session);
-  }
-
-  dialled(connection: Connection): void {
-    this.#attach(connection, this.swarm.outgoing(nowMs(), connection.address, { outbox: connection.outbox }));
-  }
-
-  dialFailed(address: PeerAddress): void {
-    this.swarm.dialFailed(nowMs(), address);
-  }
-
-  ended(connection: Connection): void {
-    this.#rememberShare(connection);
-    if (connection.session !== null) this.swarm.disconnected(nowMs(), connection.session);
-  }
+  // LinkObserver
 
   acceptFailed(errno: number): void {
     this.#observer.acceptFailed(errno);
+  }
+
+  ending(connection: Connection): void {
+    this.#rememberShare(connection);
   }
 
   // ConnectionHost
@@ -245,7 +217,7 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
   }
 
   broken(connection: Connection, _why: string): void {
-    this.connections.close(connection);
+    this.links.connections.close(connection);
   }
 
   // IntakeHandler and ServingHandler
@@ -282,20 +254,8 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     hasher.drain(intake);
   }
 
-  #attach(connection: Connection, session: Session): void {
-    connection.session = session;
-    session.userData = connection;
-    this.#queue(connection);
-  }
-
-  #queue(connection: Connection): void {
-    if (connection.queued) return;
-    connection.queued = true;
-    this.#dirty.push(connection);
-  }
-
   #hasWork(): boolean {
-    return this.#dirty.length > 0 || this.#toClose.length > 0 || this.#toDial.length > 0 || this.#loaded;
+    return this.#loaded || this.links.hasWork;
   }
 
   #rememberShare(connection: Connection): void {
@@ -314,47 +274,9 @@ export class Node implements ConnectionHost, ConnectionsHandler, SwarmActions, I
     this.#loaded = true;
   }
 
-  #drainRequests(): void {
-    for (let session = this.#toClose.pop(); session !== undefined; session = this.#toClose.pop()) {
-      const connection = session.userData as Connection;
-      if (connection.session === session) this.connections.close(connection);
-    }
-    for (let address = this.#toDial.pop(); address !== undefined; address = this.#toDial.pop()) {
-      this.connections.dial(address, nowMs());
-    }
-  }
-
   #completed(operation: Token, result: number): void {
-    const index = tokenIndex(operation);
-    switch (tokenOp(operation)) {
-      case Op.receive: {
-        const connection = this.connections.at(index);
-        connection.received(result);
-        this.#after(connection);
-        break;
-      }
-      case Op.send: {
-        const connection = this.connections.at(index);
-        connection.sent(result);
-        this.#after(connection);
-        break;
-      }
-      case Op.disk:
-        this.disk.completed(index, result);
-        break;
-      case Op.connect:
-        this.connections.connectCompleted(index, result);
-        break;
-      case Op.accept:
-        this.connections.acceptCompleted(result, nowMs());
-        break;
-      default:
-        this.#observer.completed(operation, result);
-    }
-  }
-
-  #after(connection: Connection): void {
-    if (connection.closing) this.connections.reap(connection);
-    else this.#queue(connection);
+    if (this.links.completed(operation, result)) return;
+    if (tokenOp(operation) === Op.disk) this.disk.completed(tokenIndex(operation), result);
+    else this.#observer.completed(operation, result);
   }
 }

@@ -15,7 +15,7 @@ import { nowMs } from "../kernel/clock.ts";
 import { mapMemory, type Memory } from "../kernel/memory.ts";
 import type { Reactor } from "../kernel/reactor.ts";
 import { openReactor } from "../kernel/select.ts";
-import { type Listener, listenTcp } from "../kernel/sockets.ts";
+import { closeListener, type Listener, listenTcp } from "../kernel/sockets.ts";
 import { HEAD_BYTES } from "../limits.ts";
 import type { SwarmOptions } from "../swarm/policy.ts";
 import { Random } from "../swarm/random.ts";
@@ -23,6 +23,7 @@ import { rangesEndBytes } from "../torrent/extents.ts";
 import { parseMetainfo } from "../torrent/metainfo.ts";
 import type { Metainfo, RangeTable } from "../torrent/types.ts";
 import { Bitfield } from "../wire/bitfield.ts";
+import type { PeerAddress } from "../wire/address.ts";
 import { makePeerId, PEER_ID_RANDOM_BYTES } from "../wire/handshake.ts";
 import type { PeerOptions } from "./api.ts";
 import { Deployment } from "./deployment.ts";
@@ -47,10 +48,12 @@ export function runPeer(data: WorkerData, reporter: Reporter): boolean {
   const listener = listen(options);
   reporter.post({ type: "listening", port: listener.port, backend: reactor.backend, note: reactor.fallbackReason });
   const inbox = new Inbox(data);
-  const torrent = options.torrent instanceof Uint8Array ? options.torrent : fetchTorrent(options, options.torrent, inbox, reactor, listener, reporter);
-  if (torrent === null) return true;
-  const run = new PeerRun(options, inbox, reporter, reactor, listener, parseMetainfo(torrent));
+  const { torrent, peers } = options;
+  const known = torrent instanceof Uint8Array ? { torrent, peers } : fetchTorrent(options, torrent, inbox, reactor, listener, reporter);
+  if (known === null) return true;
+  const run = new PeerRun(options, known.peers, inbox, reporter, reactor, listener, parseMetainfo(known.torrent));
   const interrupted = options.role === "seed" ? run.seed() : run.deploy();
+  closeListener(listener);
   reactor.close();
   return interrupted;
 }
@@ -71,6 +74,7 @@ class PeerRun {
 
   constructor(
     readonly options: PeerOptions,
+    readonly peers: readonly PeerAddress[],
     readonly inbox: Inbox,
     readonly reporter: Reporter,
     readonly reactor: Reactor,
@@ -128,7 +132,7 @@ class PeerRun {
   /** Runs the node and ends it in good order. */
   private drive(node: Node, hasher: Hasher | null): void {
     this.inbox.arm(this.reactor, hasher);
-    node.swarm.addPeers(nowMs(), [...this.options.peers], "user");
+    node.swarm.addPeers(nowMs(), [...this.peers], "user");
     node.run();
     node.shutdown();
     this.inbox.disarm();
