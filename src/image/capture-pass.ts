@@ -8,7 +8,6 @@
 import { availableParallelism } from "node:os";
 import { openHasher } from "../disk/hash-pool.ts";
 import type { Hasher } from "../disk/hasher.ts";
-import { nowMs } from "../kernel/clock.ts";
 import { type Memory, mapMemory } from "../kernel/memory.ts";
 import type { Reactor, Token } from "../kernel/reactor.ts";
 import { KiB, MiB } from "../units.ts";
@@ -30,7 +29,6 @@ const SLABS_BYTES_MAX = 256 * MiB;
 const ZERO_BYTES = 1 * MiB;
 /** Longest sleep: a request to stop is seen within it. */
 const SLEEP_MS = 200;
-const PROGRESS_INTERVAL_MS = 200;
 
 const WAKE_TOKEN: Token = 0;
 const READ_TOKENS: Token = 1;
@@ -95,7 +93,6 @@ class CapturePass implements PayloadSink {
   /** The slab that is being looked at. */
   #slab = -1;
   #wakeArmed = false;
-  #nextProgressMs = 0;
   #ended = false;
   /** What a completion said, thrown outside of the reactor so that it forgets no other one. */
   #fault: Error | null = null;
@@ -120,7 +117,7 @@ class CapturePass implements PayloadSink {
   run(): PassResult | PassOverflow {
     while (!this.#step()) {
       if (this.control.stopped()) throw new Interrupted("stopped");
-      this.#tellProgress();
+      this.control.progress(this.#reads.bytesTaken, this.options.ranges.totalBytes);
       this.#wait();
     }
     const classifier = this.#classifier;
@@ -219,11 +216,4 @@ class CapturePass implements PayloadSink {
       this.#fault ??= error as Error;
     }
   };
-
-  #tellProgress(): void {
-    const now = nowMs();
-    if (now < this.#nextProgressMs) return;
-    this.#nextProgressMs = now + PROGRESS_INTERVAL_MS;
-    this.control.progress(this.#reads.bytesTaken, this.options.ranges.totalBytes);
-  }
 }

@@ -5,10 +5,11 @@
  * written beside their names and renamed at the end.
  */
 import { resolve } from "node:path";
-import { DiskFault, refusedTarget, usageError } from "../errors.ts";
-import { errnoText, pread } from "../kernel/libc.ts";
+import { diskFault } from "../disk/disk-fault.ts";
+import { ExitCode, Failure, refusedTarget, usageError } from "../errors.ts";
+import { pread } from "../kernel/libc.ts";
 import { mapMemory } from "../kernel/memory.ts";
-import { type IoBackend, openReactor } from "../kernel/open-reactor.ts";
+import { type IoChoice, openReactor } from "../kernel/select.ts";
 import { EXTENTS_CAPTURE_MAX, PIECE_BYTES_MAX } from "../limits.ts";
 import { encodeMetainfo, infoHashOfTorrent } from "../torrent/create.ts";
 import { makeExtentTable, makeRangeTable } from "../torrent/extents.ts";
@@ -46,7 +47,7 @@ export interface CaptureOptions {
   readonly name: string;
   /** Capture also what is mounted read-write. */
   readonly force: boolean;
-  readonly io: IoBackend;
+  readonly io: IoChoice;
   /** Read around the page cache where possible. */
   readonly direct: boolean;
 }
@@ -108,13 +109,22 @@ function refuseMounted(source: CaptureSource, force: boolean, control: WorkContr
   control.warning("source-mounted", `${what}; the image may be inconsistent`);
 }
 
+/** What is mounted changes under the capture: whoever forced it gets the image, and the truth about it. */
+function failIfChanged(source: CaptureSource, force: boolean, control: WorkControl): void {
+  const change = source.changed();
+  if (change === null) return;
+  const what = `${source.path} ${change} while it was captured`;
+  if (!force || !source.isBlockDevice) throw new Failure(ExitCode.failed, "source-changed", `${what}; stop what writes to it and capture again`);
+  control.warning("source-changed", `${what}; the image may be inconsistent`);
+}
+
 /** Reads the source. The answer writes the torrent, to be called when the copy has its name. */
 function captureSource(source: CaptureSource, save: SaveFile | null, options: CaptureOptions, control: WorkControl): () => CaptureReport {
   const ranges = source.isBlockDevice ? wholeRange(source.sizeBytes) : dataRangesOf(source.bufferedFd, source.path, source.sizeBytes);
   const all = options.ezio || options.extents === "all";
   const pieceBytes = choosePieceBytes(source, ranges, all, options);
   const { result, mergeGapBytes } = readUntilItFits(source, ranges, all, pieceBytes, save, options, control);
-  source.assertUnchanged();
+  failIfChanged(source, options.force, control);
   const zeros = complement(result.extents, source.sizeBytes);
   const torrent = makeTorrent(source, result, zeros, pieceBytes, options);
   return () => {
@@ -158,7 +168,7 @@ function shareOfData(source: CaptureSource, ranges: RangeList): number {
       if (range === ranges.count) break;
       const offsetBytes = ranges.offsetAt(range) + positionBytes - rangeStartBytes;
       const result = pread(source.bufferedFd, memory.address, CLASSIFY_BLOCK_BYTES, offsetBytes);
-      if (result < 0) throw new DiskFault(source.path, "read", offsetBytes, -result, errnoText(result));
+      if (result < 0) throw diskFault(source.path, "read", offsetBytes, result);
       if (!scanner.isZero(0, result)) data++;
     }
     return data / SAMPLES;

@@ -102,7 +102,7 @@ export class Classifier {
     const seenShare = this.#positionBytes / this.options.diskBytes;
     let gapBytes = Math.max(this.options.mergeGapBytes, CLASSIFY_BLOCK_BYTES);
     do gapBytes *= 2;
-    while (countMerged(this.extents, gapBytes) / seenShare > this.options.extentsMax);
+    while ((countMerged(this.extents, gapBytes) - 1) / seenShare >= this.options.extentsMax);
     return gapBytes;
   }
 

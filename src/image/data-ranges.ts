@@ -2,9 +2,9 @@
  * Where a source may hold anything but zeros, as far as its filesystem knows: the walk over a sparse
  * file's data and holes. What is found is read; holes are zeros without reading.
  */
-import { DiskFault } from "../errors.ts";
+import { diskFault } from "../disk/disk-fault.ts";
 import { SEEK_DATA, SEEK_HOLE } from "../kernel/abi.ts";
-import { Errno, errnoText, lseek } from "../kernel/libc.ts";
+import { Errno, lseek } from "../kernel/libc.ts";
 import { CLASSIFY_BLOCK_BYTES } from "./classify.ts";
 import { RangeList } from "./range-list.ts";
 
@@ -20,10 +20,10 @@ export function dataRangesOf(fd: number, path: string, sizeBytes: number): Range
     const dataBytes = lseek(fd, positionBytes, SEEK_DATA);
     if (dataBytes === -Errno.ENXIO) break;
     if (dataBytes === -Errno.EINVAL && positionBytes === 0) return wholeRange(sizeBytes);
-    if (dataBytes < 0) throw seekFault(path, positionBytes, dataBytes);
+    if (dataBytes < 0) throw diskFault(path, "look for data in", positionBytes, dataBytes);
     if (dataBytes >= sizeBytes) break;
     const holeBytes = lseek(fd, dataBytes, SEEK_HOLE);
-    if (holeBytes < 0) throw seekFault(path, dataBytes, holeBytes);
+    if (holeBytes < 0) throw diskFault(path, "look for holes in", dataBytes, holeBytes);
     positionBytes = Math.min(Math.max(holeBytes, dataBytes + 1), sizeBytes);
     addAligned(ranges, dataBytes, positionBytes, sizeBytes);
   }
@@ -44,8 +44,4 @@ function addAligned(ranges: RangeList, startBytes: number, endBytes: number, siz
   const lastEnd = last < 0 ? -1 : ranges.offsetAt(last) + ranges.lengthAt(last);
   if (start > lastEnd) ranges.push(start, end - start);
   else if (end > lastEnd) ranges.extendLast(end - lastEnd);
-}
-
-function seekFault(path: string, offsetBytes: number, result: number): DiskFault {
-  return new DiskFault(path, "look for data in", offsetBytes, -result, errnoText(result));
 }

@@ -5,8 +5,9 @@
  * A slab is free, being read, or held: by its reader until the slab was taken and done with, and by every
  * run of it that is not hashed or saved yet. Memory is bounded by the slabs: without a free one nothing is read.
  */
-import { assert, DiskFault } from "../errors.ts";
-import { Errno, errnoText } from "../kernel/libc.ts";
+import { diskFault } from "../disk/disk-fault.ts";
+import { assert } from "../errors.ts";
+import { Errno } from "../kernel/libc.ts";
 import type { Address, Reactor } from "../kernel/reactor.ts";
 import { CLASSIFY_BLOCK_BYTES } from "./classify.ts";
 import type { SlabHolds } from "./piece-feed.ts";
@@ -115,7 +116,7 @@ export class ReadAhead implements SlabHolds {
       // The filesystem opened with O_DIRECT but cannot read with it.
       this.#direct = false;
     } else if (result !== -Errno.EINTR && result !== -Errno.EAGAIN) {
-      if (result <= 0) throw this.#fault(slab, result);
+      if (result <= 0) throw diskFault(this.source.path, "read", this.#diskOffset[slab] + this.#doneBytes[slab], result);
       this.#doneBytes[slab] = Math.min(this.#doneBytes[slab] + result, this.#length[slab]);
     }
     if (this.#doneBytes[slab] < this.#length[slab]) this.#read(slab);
@@ -141,18 +142,13 @@ export class ReadAhead implements SlabHolds {
   /** Reads what the slab lacks. The end of an odd-sized source is read as a whole block, of which a part comes. */
   #read(slab: number): void {
     const doneBytes = this.#doneBytes[slab];
-    const isAligned = doneBytes % CLASSIFY_BLOCK_BYTES === 0;
+    // Ranges of our own captures start on a block; others, and what follows a short read, go buffered.
+    const isAligned = (this.#diskOffset[slab] + doneBytes) % CLASSIFY_BLOCK_BYTES === 0 && doneBytes % CLASSIFY_BLOCK_BYTES === 0;
     const direct = this.#direct && isAligned;
     const leftBytes = this.#length[slab] - doneBytes;
     const lengthBytes = direct ? Math.ceil(leftBytes / CLASSIFY_BLOCK_BYTES) * CLASSIFY_BLOCK_BYTES : leftBytes;
     const fd = direct ? this.source.directFd : this.source.bufferedFd;
     this.reactor.read(fd, this.address(slab) + doneBytes, lengthBytes, this.#diskOffset[slab] + doneBytes, this.firstToken + slab);
     this.#readsInFlight++;
-  }
-
-  #fault(slab: number, result: number): DiskFault {
-    const offsetBytes = this.#diskOffset[slab] + this.#doneBytes[slab];
-    const detail = result === 0 ? "the source ends here: it shrank since it was opened" : errnoText(result);
-    return new DiskFault(this.source.path, "read", offsetBytes, -result, detail);
   }
 }

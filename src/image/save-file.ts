@@ -6,7 +6,8 @@
  */
 import { realpathSync, renameSync, statSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { assert, DiskFault, ExitCode, Failure } from "../errors.ts";
+import { diskFault } from "../disk/disk-fault.ts";
+import { assert, ExitCode, Failure } from "../errors.ts";
 import { O_CREAT, O_EXCL, O_WRONLY } from "../kernel/abi.ts";
 import { close, Errno, errnoText, fdatasync, ftruncate, open } from "../kernel/libc.ts";
 import type { Address, Reactor } from "../kernel/reactor.ts";
@@ -35,7 +36,7 @@ export class SaveFile {
     const result = ftruncate(this.#fd, sizeBytes);
     if (result === 0) return;
     this.abandon();
-    throw fault(this.path, "set the size of", sizeBytes, result);
+    throw diskFault(this.path, "set the size of", sizeBytes, result);
   }
 
   get fd(): number {
@@ -45,7 +46,7 @@ export class SaveFile {
   /** Puts the complete copy on the disk and gives it its name. */
   commit(): void {
     const result = fdatasync(this.#fd);
-    if (result < 0) throw fault(this.path, "flush", 0, result);
+    if (result < 0) throw diskFault(this.path, "flush", 0, result);
     this.#close();
     renameSync(this.#temporaryPath, this.path);
     this.#exists = false;
@@ -111,7 +112,7 @@ export class SaveWriter {
   /** The write of that index completed. Throws DiskFault. */
   completed(index: number, result: number): void {
     if (result !== -Errno.EINTR && result !== -Errno.EAGAIN) {
-      if (result <= 0) throw fault(this.file.path, "write", this.#diskOffset[index], result);
+      if (result <= 0) throw diskFault(this.file.path, "write", this.#diskOffset[index], result);
       this.#address[index] += result;
       this.#diskOffset[index] += result;
       this.#leftBytes[index] -= result;
@@ -138,10 +139,4 @@ function realFolder(path: string): string {
 
 function refused(path: string, reason: string): Failure {
   return new Failure(ExitCode.failed, "save", `cannot save to ${path}: ${reason}`);
-}
-
-function fault(path: string, operation: string, offsetBytes: number, result: number): DiskFault {
-  const advice = result === -Errno.ENOSPC ? "; make room or save elsewhere" : "";
-  const detail = result === 0 ? "the file took no more bytes" : errnoText(result);
-  return new DiskFault(path, operation, offsetBytes, -result, `${detail}${advice}`);
 }

@@ -3,14 +3,19 @@
  */
 import { workerData } from "node:worker_threads";
 import { Failure } from "../errors.ts";
+import { nowMs } from "../kernel/clock.ts";
 import type { WorkReport, WorkStart } from "./work.ts";
 
 declare const self: Worker;
+
+/** As often as a progress line is redrawn. */
+const PROGRESS_INTERVAL_MS = 200;
 
 /** How running work talks with whoever asked for it. */
 export interface WorkControl {
   /** Asked now and then: must the work stop? */
   stopped(): boolean;
+  /** May be called as often as wanted. */
   progress(bytesDone: number, bytesTotal: number): void;
   warning(code: string, message: string): void;
 }
@@ -25,9 +30,15 @@ export function serveWork<Options, Result>(work: (options: Options, control: Wor
   const start = workerData as WorkStart<Options>;
   const stop = new Int32Array(start.stop);
   const report = (message: WorkReport<Result>) => self.postMessage(message);
+  let nextProgressMs = 0;
   const control: WorkControl = {
     stopped: () => Atomics.load(stop, 0) !== 0,
-    progress: (bytesDone, bytesTotal) => report({ type: "progress", bytesDone, bytesTotal }),
+    progress: (bytesDone, bytesTotal) => {
+      const now = nowMs();
+      if (now < nextProgressMs && bytesDone < bytesTotal) return;
+      nextProgressMs = now + PROGRESS_INTERVAL_MS;
+      report({ type: "progress", bytesDone, bytesTotal });
+    },
     warning: (code, message) => report({ type: "warning", code, message }),
   };
   try {

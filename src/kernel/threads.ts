@@ -11,6 +11,7 @@ export const WORKER_ENTRIES = [
   "peer/worker.ts",
   "disk/hash-worker.ts",
   "image/capture-worker.ts",
+  "image/verify-worker.ts",
   "kernel/disk-worker.ts",
 ] as const;
 

@@ -1,0 +1,5 @@
+/** The thread of a verification. */
+import { verify } from "./verify.ts";
+import { serveWork } from "./work-thread.ts";
+
+serveWork(verify);
