@@ -127,6 +127,7 @@ class HashPool implements Hasher {
 
   #drainRing(worker: number, handler: HashHandler): number {
     const ring = this.#rings[worker];
+    assert(!ring.failed, "no hash worker fails");
     const end = ring.completed();
     let reports = 0;
     while (this.#reported[worker] !== end) {

@@ -15,7 +15,7 @@ const SLOT_MASK = RING_SLOTS - 1;
 const DIGEST_BYTES_MAX = 32;
 
 /** Words of the control area. Each side's cursor has a cache line of its own. */
-const Word = { submitted: 0, workerAsleep: 1, completed: 16, ended: 17, ownerAsleep: 32, closing: 33 } as const;
+const Word = { submitted: 0, workerAsleep: 1, completed: 16, ended: 17, failed: 18, ownerAsleep: 32, closing: 33 } as const;
 const CONTROL_WORDS = 48;
 /** A worker ends after the update it is in, which takes milliseconds. */
 const END_TIMEOUT_MS = 30_000;
@@ -130,6 +130,15 @@ export class HashRing {
     Atomics.store(this.#control, Word.closing, 1);
     Atomics.add(this.#control, Word.submitted, 1);
     Atomics.notify(this.#control, Word.submitted, 1);
+  }
+
+  /** Worker: an assertion of it failed; nothing more is completed. */
+  fail(): void {
+    Atomics.store(this.#control, Word.failed, 1);
+  }
+
+  get failed(): boolean {
+    return Atomics.load(this.#control, Word.failed) === 1;
   }
 
   /** Worker: will touch neither the ring nor the region again. */

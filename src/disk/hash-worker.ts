@@ -14,18 +14,30 @@ import { HashRing, JobKind } from "./hash-ring.ts";
 /** Looks at an empty ring before sleeping: some 10 microseconds, less than a wake-up costs. */
 const SPINS = 1000;
 
-function hashUntilClosed(start: HashWorkerStart): void {
+/** Runs until the owner closes the ring. A failure is told to the owner, who waits without an event loop, and thrown on. */
+function main(start: HashWorkerStart): void {
   const ring = new HashRing(start.ring);
+  const wake = EventFd.of(start.wakeFd);
+  try {
+    hashUntilClosed(ring, wake, start);
+  } catch (error) {
+    ring.fail();
+    wake.signal();
+    throw error;
+  } finally {
+    ring.end();
+  }
+}
+
+function hashUntilClosed(ring: HashRing, wake: EventFd, start: HashWorkerStart): void {
   const region = bufferAt(start.address, start.lengthBytes);
   const hashers = new Map<number, Bun.CryptoHasher>();
-  const wake = EventFd.of(start.wakeFd);
   for (let cursor = 0; ; cursor = (cursor + 1) | 0) {
     awaitJob(ring, cursor);
-    if (ring.closing) break;
+    if (ring.closing) return;
     runJob(ring, cursor, region, hashers, start.algorithm);
     if (ring.complete(cursor)) wake.signal();
   }
-  ring.end();
 }
 
 function awaitJob(ring: HashRing, cursor: number): void {
@@ -48,4 +60,4 @@ function runJob(ring: HashRing, cursor: number, region: ArrayBuffer, hashers: Ma
   }
 }
 
-hashUntilClosed(workerData as HashWorkerStart);
+main(workerData as HashWorkerStart);

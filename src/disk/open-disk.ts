@@ -68,23 +68,25 @@ export function isSame(a: FileStat, b: FileStat): boolean {
 
 /**
  * Opens `path`, which is open as `bufferedFd` already, once more with O_DIRECT.
- * Returns the descriptor and its alignment, or null where direct IO is not possible there.
+ * Returns the descriptor and its alignment, or null where direct IO is not possible there. A file whose
+ * file system does not tell its alignment (tmpfs, where it gains nothing; any before Linux 6.1)
+ * goes direct only when it is insisted on.
  */
-export function openDirect(path: string, bufferedFd: number, accessFlags: number): { fd: number; alignment: DirectAlignment } | null {
+export function openDirect(path: string, bufferedFd: number, accessFlags: number, insists: boolean): { fd: number; alignment: DirectAlignment } | null {
   const fd = open(path, accessFlags | abi.O_DIRECT | abi.O_NONBLOCK);
   if (fd < 0) return null;
   const [wanted, got] = [fstat(bufferedFd), fstat(fd)];
-  const alignment = typeof wanted === "number" || typeof got === "number" || !isSame(wanted, got) ? null : alignmentOf(fd, got);
+  const alignment = typeof wanted === "number" || typeof got === "number" || !isSame(wanted, got) ? null : alignmentOf(fd, got, insists);
   if (alignment !== null && readsDirectly(fd, alignment)) return { fd, alignment };
   closeChecked(fd);
   return null;
 }
 
-/** STATX_DIOALIGN (Linux 6.1), else the sector size of a block device, else a page. */
-function alignmentOf(fd: number, stat: FileStat): DirectAlignment | null {
+/** STATX_DIOALIGN (Linux 6.1), else the sector size of a block device, else a page where it is insisted on. */
+function alignmentOf(fd: number, stat: FileStat, insists: boolean): DirectAlignment | null {
   const { directMemoryAlignBytes: memoryBytes, directOffsetAlignBytes: offsetBytes } = stat;
   if (memoryBytes !== null && offsetBytes !== null) return usable(offsetBytes, memoryBytes);
-  if (!isBlock(stat)) return usable(abi.PAGE_BYTES, abi.PAGE_BYTES);
+  if (!isBlock(stat)) return insists ? usable(abi.PAGE_BYTES, abi.PAGE_BYTES) : null;
   const sectorBytes = ioctlGet(fd, abi.BLKSSZGET, 32);
   return sectorBytes > 0 ? usable(sectorBytes, sectorBytes) : null;
 }

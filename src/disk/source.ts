@@ -62,7 +62,7 @@ function describe(path: string, fd: number, options: SourceOptions): OpenDisk {
   }
   const isDisk = isBlock(now);
   const wantsDirect = options.direct === "on" || (options.direct === "auto" && isDisk);
-  const direct = wantsDirect ? openDirect(path, fd, abi.O_RDONLY) : null;
+  const direct = wantsDirect ? openDirect(path, fd, abi.O_RDONLY, options.direct === "on") : null;
   if (options.direct === "on" && direct === null) {
     throw failure("source-no-direct", `${path} does not support direct IO; leave --direct on out`);
   }

@@ -130,7 +130,7 @@ function finishOpen(
   mode: DirectMode,
   isNew: boolean,
 ): Target {
-  const direct = mode === "off" ? null : openDirect(path, fd, abi.O_RDWR);
+  const direct = mode === "off" ? null : openDirect(path, fd, abi.O_RDWR, mode === "on");
   if (mode === "on" && direct === null) {
     throw refused("target-no-direct", path, "it does not support direct IO; leave --direct on out");
   }

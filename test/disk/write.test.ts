@@ -199,7 +199,7 @@ if (hasLoop) {
 for (const io of ["uring", "epoll"] as const) {
   for (const place of places) {
     for (const unit of [1, 512, 1024, 4096]) {
-      for (const direct of ["auto", "off"] as const) {
+      for (const direct of ["on", "auto", "off"] as const) {
         test(`${io}: an image of ${unit}-byte units onto a ${place.name}, direct ${direct}`, () => {
           reactor = openReactor(io, 64);
           const image = makeImage(unit * 7 + 3, unit);
