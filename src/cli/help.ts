@@ -4,7 +4,9 @@ import { flagName, type Option, type OptionTable, variableName } from "./options
 
 /** `diskswarm --help`. */
 export function programHelp(commands: readonly Command[]): string {
-  const rows = commands.map((command) => [`${command.name} ${command.arguments}`, command.summary] as const);
+  const rows = commands.map(
+    (command) => [`${command.name} ${argumentsText(command)}`.trim(), command.summary] as const,
+  );
   return [
     "diskswarm images a whole room of machines at once: tracker, seeder and a peer that writes",
     "what it receives straight to the raw disk, in one executable.",
@@ -15,8 +17,8 @@ export function programHelp(commands: readonly Command[]): string {
     ...columns(rows),
     "",
     "Common options:",
-    ...columns(optionRows(COMMON_OPTIONS)),
     ...columns([
+      ...optionRows(COMMON_OPTIONS),
       ["--help", "help, also of one command: diskswarm deploy --help"],
       ["--version", "version and build"],
     ]),
@@ -32,7 +34,7 @@ export function commandHelp(command: Command): string {
   const lines = [
     `${command.summary.charAt(0).toUpperCase()}${command.summary.slice(1)}.`,
     "",
-    `Usage: diskswarm ${command.name} ${command.arguments} [options]`.replace("  ", " "),
+    `Usage: diskswarm ${command.name} ${argumentsText(command)} [options]`.replace("  ", " "),
   ];
   if (command.details) lines.push("", command.details.trim());
   if (Object.keys(command.options).length > 0) lines.push("", "Options:", ...columns(optionRows(command.options)));
@@ -44,6 +46,11 @@ export function commandHelp(command: Command): string {
   lines.push("", command.examples.length > 1 ? "Examples:" : "Example:");
   lines.push(...command.examples.map((example) => `  ${example}`));
   return lines.join("\n");
+}
+
+/** `<...images>`, as the parser wants it, is `<images>...` to everybody else. */
+function argumentsText(command: Command): string {
+  return command.arguments.replace(/<\.\.\.(\w+)>/, "<$1>...");
 }
 
 function optionRows(table: OptionTable): (readonly [string, string])[] {
@@ -62,7 +69,7 @@ function optionText(option: Option<unknown>): string {
   return notes.length > 0 ? `${option.help} (${notes.join("; ")})` : option.help;
 }
 
-const LEFT_COLUMN_MAX = 34;
+const LEFT_COLUMN_MAX = 28;
 const HELP_WIDTH = 100;
 
 /** Two columns; a left part that is too long gets a line of its own, the right one is wrapped. */
