@@ -122,25 +122,24 @@ function startTransmission(scope: Scope, machine: Machine, options: ClientOption
       "ratio-limit-enabled": false,
     }),
   );
-  const child = machine.spawn(
-    scope,
-    [
-      "transmission-cli",
-      "--config-dir",
-      config,
-      "--download-dir",
-      options.folder,
-      "--port",
-      String(CLIENT_PORT),
-      "--no-portmap",
-      "--no-uplimit",
-      "--no-downlimit",
-      options.encryption ? "--encryption-preferred" : "--encryption-tolerated",
-      ...(options.seeds ? ["--verify"] : []),
-      options.torrent,
-    ],
-    { env: { TR_CURL_VERBOSE: "" } },
-  );
+  const child = machine.spawn(scope, [
+    // Its status line would else arrive when 4 KiB of it are full.
+    "stdbuf",
+    "--output=0",
+    "transmission-cli",
+    "--config-dir",
+    config,
+    "--download-dir",
+    options.folder,
+    "--port",
+    String(CLIENT_PORT),
+    "--no-portmap",
+    "--no-uplimit",
+    "--no-downlimit",
+    options.encryption ? "--encryption-preferred" : "--encryption-tolerated",
+    ...(options.seeds ? ["--verify"] : []),
+    options.torrent,
+  ]);
   return { child, complete: () => child.waitForLine(/^Seeding/) };
 }
 
