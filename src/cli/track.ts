@@ -52,9 +52,17 @@ interrupted (Ctrl-C), which ends it with exit code 130.`,
   },
 });
 
-function tellStart(output: Output, tracker: Tracker, options: { listen: string | null; open: boolean }, allowedCount: number): void {
+function tellStart(
+  output: Output,
+  tracker: Tracker,
+  options: { listen: string | null; open: boolean },
+  allowedCount: number,
+): void {
   const hosts = reachableHosts(options.listen);
-  const urls = hosts.flatMap((host) => [`http://${host}:${tracker.httpPort}/announce`, `udp://${host}:${tracker.udpPort}`]);
+  const urls = hosts.flatMap((host) => [
+    `http://${host}:${tracker.httpPort}/announce`,
+    `udp://${host}:${tracker.udpPort}`,
+  ]);
   const what = options.open ? "any torrent" : count(allowedCount);
   output.start(`tracking ${what} at ${urls.slice(0, 2).join(" and ")}`, {
     command: "track",

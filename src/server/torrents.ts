@@ -40,11 +40,24 @@ export class TorrentShelf {
   constructor(torrents: readonly ServedTorrent[]) {
     for (const torrent of torrents) {
       if (!/^[^/\\\u0000-\u001f\u007f]{1,200}$/.test(torrent.name) || /^\.+$/.test(torrent.name))
-        throw new Failure(ExitCode.usage, "torrent-name", `"${torrent.name}" cannot be the name of a torrent: rename it`);
+        throw new Failure(
+          ExitCode.usage,
+          "torrent-name",
+          `"${torrent.name}" cannot be the name of a torrent: rename it`,
+        );
       if (this.#entries.has(torrent.name))
-        throw new Failure(ExitCode.usage, "torrent-name", `two torrents are named ${torrent.name}: rename one (capture --name)`);
+        throw new Failure(
+          ExitCode.usage,
+          "torrent-name",
+          `two torrents are named ${torrent.name}: rename one (capture --name)`,
+        );
       const infoHash = torrent.metainfo.infoHash.toHex();
-      this.#entries.set(torrent.name, { torrent, infoHash, digest: Bun.hash.xxHash64(torrent.bytes), files: new Map() });
+      this.#entries.set(torrent.name, {
+        torrent,
+        infoHash,
+        digest: Bun.hash.xxHash64(torrent.bytes),
+        files: new Map(),
+      });
     }
   }
 
@@ -52,7 +65,10 @@ export class TorrentShelf {
   handle(path: string, request: Request): Response | null {
     if (!path.startsWith(PATH)) return null;
     if (request.method !== "GET" && request.method !== "HEAD")
-      return new Response("only GET and HEAD are answered here\n", { status: 405, headers: { ...TEXT, Allow: "GET, HEAD" } });
+      return new Response("only GET and HEAD are answered here\n", {
+        status: 405,
+        headers: { ...TEXT, Allow: "GET, HEAD" },
+      });
     const entry = this.#find(path.slice(PATH.length));
     return entry === null ? this.#notFound() : this.#file(entry, request);
   }
@@ -65,7 +81,10 @@ export class TorrentShelf {
       `${torrent.name}: ${formatBytes(torrent.metainfo.extents.totalBytes)} in ${torrent.metainfo.pieceCount} pieces, info hash ${infoHash}`,
       `  diskswarm deploy http://${host}${urlPath(torrent.name)} /dev/TARGET`,
     ]);
-    const head = this.#entries.size === 0 ? "diskswarm server without images" : "diskswarm server. Images, and what to run on a node:";
+    const head =
+      this.#entries.size === 0
+        ? "diskswarm server without images"
+        : "diskswarm server. Images, and what to run on a node:";
     return new Response(`${[head, ...lines].join("\n")}\n`, { headers: { ...TEXT, "Cache-Control": "no-store" } });
   }
 
@@ -89,13 +108,15 @@ export class TorrentShelf {
       Vary: "Host",
     };
     const known = request.headers.get("If-None-Match");
-    if (known?.split(",").some((tag) => tag.trim().replace(/^W\//, "") === headers.ETag)) return new Response(null, { status: 304, headers });
+    if (known?.split(",").some((tag) => tag.trim().replace(/^W\//, "") === headers.ETag))
+      return new Response(null, { status: 304, headers });
     return new Response(fileFor(entry, tracker), { headers });
   }
 
   #notFound(): Response {
     const names = [...this.#entries.keys()].map((name) => urlPath(name));
-    const text = names.length === 0 ? "no torrent is served here" : `no such torrent. Served here:\n${names.join("\n")}`;
+    const text =
+      names.length === 0 ? "no torrent is served here" : `no such torrent. Served here:\n${names.join("\n")}`;
     return new Response(`${text}\n`, { status: 404, headers: TEXT });
   }
 }

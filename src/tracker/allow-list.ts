@@ -37,7 +37,8 @@ export class AllowList {
     for (const path of this.#paths) {
       const stat = statSync(path, { throwIfNoEntry: false });
       if (!stat) throw new Failure(ExitCode.failed, "torrent-unreadable", `--allow ${path}: no such file or folder`);
-      if (!stat.isDirectory()) this.#known.set(path, { version: versionOf(stat), infoHash: readInfoHash(path, stat.size) });
+      if (!stat.isDirectory())
+        this.#known.set(path, { version: versionOf(stat), infoHash: readInfoHash(path, stat.size) });
     }
     return this.read();
   }
@@ -105,7 +106,8 @@ export class AllowList {
 
   #tellMissing(path: string, error: unknown): void {
     if ((error as NodeJS.ErrnoException).errno === undefined) throw error;
-    if (!this.#missing.has(path)) this.#onWarning(`${path}: ${(error as Error).message}; its torrents are no longer tracked`);
+    if (!this.#missing.has(path))
+      this.#onWarning(`${path}: ${(error as Error).message}; its torrents are no longer tracked`);
     this.#missing.add(path);
   }
 }
@@ -116,7 +118,8 @@ function versionOf(stat: { ino: number; size: number; ctimeMs: number }): string
 
 function readInfoHash(path: string, sizeBytes: number): string {
   try {
-    if (sizeBytes > TORRENT_BYTES_MAX) throw new Failure(ExitCode.failed, "torrent-invalid", "it is larger than a torrent can be");
+    if (sizeBytes > TORRENT_BYTES_MAX)
+      throw new Failure(ExitCode.failed, "torrent-invalid", "it is larger than a torrent can be");
     return infoHashOfTorrent(readFileSync(path)).toHex();
   } catch (error) {
     if (error instanceof Failure) throw new Failure(error.exitCode, error.code, `${path}: ${error.message}`);

@@ -143,7 +143,17 @@ export class Announcer {
   #announce(event: AnnounceEvent): ClientAnnounce {
     const { infoHash, peerId, port } = this.#options;
     const { uploadedBytes, downloadedBytes, leftBytes } = this.#options.stats();
-    return { infoHash, peerId, port, key: this.#key, uploadedBytes, downloadedBytes, leftBytes, event, peersWanted: -1 };
+    return {
+      infoHash,
+      peerId,
+      port,
+      key: this.#key,
+      uploadedBytes,
+      downloadedBytes,
+      leftBytes,
+      event,
+      peersWanted: -1,
+    };
   }
 
   #schedule(reply: ClientReply | null): void {

@@ -65,7 +65,8 @@ async function readBody(response: Response): Promise<Uint8Array> {
   let lengthBytes = 0;
   for await (const chunk of response.body ?? []) {
     lengthBytes += chunk.length;
-    if (lengthBytes > TRACKER_REPLY_BYTES_MAX) throw new TrackerFault(`its reply is larger than ${TRACKER_REPLY_BYTES_MAX} bytes`);
+    if (lengthBytes > TRACKER_REPLY_BYTES_MAX)
+      throw new TrackerFault(`its reply is larger than ${TRACKER_REPLY_BYTES_MAX} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -97,7 +98,11 @@ function readPeers(peers: BencodeValue | undefined): PeerAddress[] {
   return peers === undefined ? [] : unpack(peers, "peers", decodeCompact4);
 }
 
-function compact(reply: BencodeDictionary, key: string, decode: (bytes: Uint8Array) => PeerAddress[] | null): PeerAddress[] {
+function compact(
+  reply: BencodeDictionary,
+  key: string,
+  decode: (bytes: Uint8Array) => PeerAddress[] | null,
+): PeerAddress[] {
   const value = reply.get(key);
   return value === undefined ? [] : unpack(value, key, decode);
 }

@@ -44,7 +44,8 @@ export class HttpTracker {
   handle(request: Request, source: RequestSource): Response | null {
     const { path, query } = splitUrl(request.url);
     if (path !== "/announce" && path !== "/scrape" && path !== "/stats") return null;
-    if (request.method !== "GET") return new Response("only GET is answered here\n", { status: 405, headers: { Allow: "GET" } });
+    if (request.method !== "GET")
+      return new Response("only GET is answered here\n", { status: 405, headers: { Allow: "GET" } });
     if (path === "/stats") return this.#stats();
     if (query.length > TRACKER_URL_BYTES_MAX) return this.#failure("the request is too long");
     return path === "/scrape" ? this.#scrape(query) : this.#announce(query, source.requestIP(request)?.address);
@@ -96,7 +97,8 @@ export class HttpTracker {
   #scrape(query: string): Response {
     const infoHashes = parseScrape(query);
     if (typeof infoHashes === "string") return this.#failure(infoHashes);
-    if (infoHashes.length > TRACKER_SCRAPE_MAX) return this.#failure(`at most ${TRACKER_SCRAPE_MAX} info_hash in a scrape`);
+    if (infoHashes.length > TRACKER_SCRAPE_MAX)
+      return this.#failure(`at most ${TRACKER_SCRAPE_MAX} info_hash in a scrape`);
     const out = this.#out.start().ascii("d").text("files").ascii("d");
     const nowMs = this.#now();
     for (const infoHash of infoHashes.sort()) {
@@ -113,7 +115,8 @@ export class HttpTracker {
   #stats(): Response {
     const swarms: Record<string, unknown>[] = [];
     const nowMs = this.#now();
-    for (const infoHash of this.#registry.infoHashes()) swarms.push({ infoHash, ...this.#registry.scrape(nowMs, infoHash) });
+    for (const infoHash of this.#registry.infoHashes())
+      swarms.push({ infoHash, ...this.#registry.scrape(nowMs, infoHash) });
     return Response.json({ peers: this.#registry.peerCount, swarms }, { headers: { "Cache-Control": "no-store" } });
   }
 
@@ -132,7 +135,9 @@ export function splitUrl(url: string): { path: string; query: string } {
   const pathAt = url.indexOf("/", url.indexOf("://") + 3);
   const mark = url.indexOf("?", pathAt);
   if (pathAt < 0) return { path: "/", query: "" };
-  return mark < 0 ? { path: url.slice(pathAt), query: "" } : { path: url.slice(pathAt, mark), query: url.slice(mark + 1) };
+  return mark < 0
+    ? { path: url.slice(pathAt), query: "" }
+    : { path: url.slice(pathAt, mark), query: url.slice(mark + 1) };
 }
 
 /** 6 or 18 bytes of an address as a socket reports it (IPv4-mapped becomes IPv4, a scope is dropped); null for no address. */
@@ -148,12 +153,23 @@ export function packEndpoint(host: string, port: number): Uint8Array | null {
 }
 
 /** BEP 3's form: a dictionary for each peer. */
-function writeDictionaries(out: BencodeBuffer, selection: PeerSelection, hostLength: number, withoutPeerIds: boolean): void {
+function writeDictionaries(
+  out: BencodeBuffer,
+  selection: PeerSelection,
+  hostLength: number,
+  withoutPeerIds: boolean,
+): void {
   for (let n = 0; n < selection.count; n++) {
     const at = n * (hostLength + 2);
-    out.ascii("d").text("ip").text(hostFromBytes(selection.endpoints.subarray(at, at + hostLength)));
+    out
+      .ascii("d")
+      .text("ip")
+      .text(hostFromBytes(selection.endpoints.subarray(at, at + hostLength)));
     if (!withoutPeerIds) out.text("peer id").bytes(selection.peerIds, n * 20, 20);
-    out.text("port").integer(selection.endpoints[at + hostLength]! * 256 + selection.endpoints[at + hostLength + 1]!).ascii("e");
+    out
+      .text("port")
+      .integer(selection.endpoints[at + hostLength]! * 256 + selection.endpoints[at + hostLength + 1]!)
+      .ascii("e");
   }
 }
 

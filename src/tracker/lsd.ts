@@ -58,7 +58,8 @@ export class LocalDiscovery {
   async start(): Promise<void> {
     const { hosts } = this.#options;
     this.#interfaces = interfaceAddresses().filter((own) => (hosts ? hosts.includes(own.host) : !own.internal));
-    if (this.#interfaces.length === 0) this.#options.onWarning("local discovery is off: no network interface has an address");
+    if (this.#interfaces.length === 0)
+      this.#options.onWarning("local discovery is off: no network interface has an address");
     for (const family of ["udp4", "udp6"] as const) await this.#open(family);
     this.#announceDue();
   }
@@ -130,8 +131,13 @@ export class LocalDiscovery {
       ([, torrent]) => torrent.port,
     );
     for (const [port, torrents] of due) {
-      for (let at = 0; at < torrents.length; at += DISCOVERY_HASHES_MAX) this.#send(torrents.slice(at, at + DISCOVERY_HASHES_MAX).map(([hash]) => hash), port);
-      for (const [, torrent] of torrents) torrent.nextMs = nowMs + (torrent.announcements++ === 0 ? LEAST_INTERVAL_MS : INTERVAL_MS);
+      for (let at = 0; at < torrents.length; at += DISCOVERY_HASHES_MAX)
+        this.#send(
+          torrents.slice(at, at + DISCOVERY_HASHES_MAX).map(([hash]) => hash),
+          port,
+        );
+      for (const [, torrent] of torrents)
+        torrent.nextMs = nowMs + (torrent.announcements++ === 0 ? LEAST_INTERVAL_MS : INTERVAL_MS);
     }
     const next = Math.min(...Array.from(this.#torrents.values(), (torrent) => torrent.nextMs));
     if (Number.isFinite(next)) this.#timer = setTimeout(() => this.#announceDue(), Math.max(0, next - nowMs)).unref();
@@ -140,7 +146,11 @@ export class LocalDiscovery {
   #send(infoHashes: string[], port: number): void {
     for (const { socket, family } of this.#senders) {
       const group = GROUPS[family];
-      const text = formatMessage({ infoHashes, port, cookie: this.#cookie }, family === "udp6" ? `[${group}]` : group, this.#groupPort);
+      const text = formatMessage(
+        { infoHashes, port, cookie: this.#cookie },
+        family === "udp6" ? `[${group}]` : group,
+        this.#groupPort,
+      );
       socket.send(text, this.#groupPort, group, (error) => {
         if (error) this.#warn("cannot send", error);
       });

@@ -67,7 +67,8 @@ export function interfaceAddresses(): InterfaceAddress[] {
   for (const [interfaceName, entries] of Object.entries(networkInterfaces())) {
     for (const { address: host, cidr, internal } of entries ?? []) {
       const bytes = hostBytes(host);
-      if (bytes && cidr !== null) found.push({ interfaceName, host, bytes, prefixBits: Number(cidr.split("/")[1]), internal });
+      if (bytes && cidr !== null)
+        found.push({ interfaceName, host, bytes, prefixBits: Number(cidr.split("/")[1]), internal });
     }
   }
   return found;

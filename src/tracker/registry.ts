@@ -287,7 +287,12 @@ function equalAt(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
  * address. A link-local IPv6 address means nothing off its link: only callers with one are told. Returns false
  * where the peer cannot be reached by the caller.
  */
-function makeReachable(endpoints: Uint8Array, at: number, endpointBytes: EndpointBytes, request: AnnounceRequest): boolean {
+function makeReachable(
+  endpoints: Uint8Array,
+  at: number,
+  endpointBytes: EndpointBytes,
+  request: AnnounceRequest,
+): boolean {
   const hostBytes = endpointBytes - 2;
   const callerIsLocal = isLoopback(request.endpoint, 0, request.endpoint.length - 2);
   if (isLoopback(endpoints, at, hostBytes)) {

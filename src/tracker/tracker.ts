@@ -82,7 +82,9 @@ function startHttp(options: TrackerOptions, listen: string, tracker: HttpTracker
       idleTimeout: IDLE_TIMEOUT_S,
       maxRequestBodySize: REQUEST_BODY_BYTES_MAX,
       fetch: (request, server) =>
-        tracker.handle(request, server) ?? options.route?.(request) ?? new Response("nothing is here\n", { status: 404 }),
+        tracker.handle(request, server) ??
+        options.route?.(request) ??
+        new Response("nothing is here\n", { status: 404 }),
       error: endOnBug,
     });
   } catch (error) {

@@ -40,7 +40,11 @@ export async function announceUdp(
   const exchange = await UdpExchange.open(target.host, target.port, signal);
   try {
     const connectionId = await connect(exchange, target, connections);
-    const reply = await exchange.ask(announceRequest(announce, connectionId, url), Action.announce, ANNOUNCE_REPLY_HEAD_BYTES);
+    const reply = await exchange.ask(
+      announceRequest(announce, connectionId, url),
+      Action.announce,
+      ANNOUNCE_REPLY_HEAD_BYTES,
+    );
     return readReply(reply, isIP(target.host) === 6);
   } catch (error) {
     // An id that the tracker no longer takes is the likeliest reason for a refusal: the next try asks for a new one.
@@ -87,7 +91,9 @@ async function connect(exchange: UdpExchange, target: Target, connections: UdpCo
 /** BEP 41: path and query of the URL follow as an option, where it has any. */
 function announceRequest(announce: ClientAnnounce, connectionId: bigint, url: string): DataView {
   const { pathname, search } = new URL(url);
-  const path = new TextEncoder().encode(pathname === "/" || pathname === "" ? search : pathname + search).subarray(0, 255);
+  const path = new TextEncoder()
+    .encode(pathname === "/" || pathname === "" ? search : pathname + search)
+    .subarray(0, 255);
   const bytes = new Uint8Array(ANNOUNCE_REQUEST_BYTES + (path.length > 0 ? 2 + path.length : 0));
   const view = new DataView(bytes.buffer);
   view.setBigUint64(AnnounceAt.connectionId, connectionId);
@@ -109,7 +115,11 @@ function announceRequest(announce: ClientAnnounce, connectionId: bigint, url: st
 }
 
 function readReply(reply: DataView, isIPv6: boolean): ClientReply {
-  const packed = new Uint8Array(reply.buffer, reply.byteOffset + ANNOUNCE_REPLY_HEAD_BYTES, reply.byteLength - ANNOUNCE_REPLY_HEAD_BYTES);
+  const packed = new Uint8Array(
+    reply.buffer,
+    reply.byteOffset + ANNOUNCE_REPLY_HEAD_BYTES,
+    reply.byteLength - ANNOUNCE_REPLY_HEAD_BYTES,
+  );
   const peers = isIPv6 ? decodeCompact6(packed) : decodeCompact4(packed);
   if (peers === null) throw new TrackerFault("its reply is malformed: the list of peers ends inside an entry");
   return { peers, intervalMs: reply.getUint32(8) * 1000, minIntervalMs: null, externalHost: null, warning: null };
@@ -155,7 +165,8 @@ class UdpExchange {
     this.#received = (packet) => {
       const reply = new DataView(packet.buffer, packet.byteOffset, packet.byteLength);
       if (reply.byteLength < ERROR_HEAD_BYTES || reply.getUint32(4) !== transactionId) return;
-      if (reply.getUint32(0) === Action.error) reject(new TrackerFault(`it refused: ${printable(packet.subarray(ERROR_HEAD_BYTES))}`));
+      if (reply.getUint32(0) === Action.error)
+        reject(new TrackerFault(`it refused: ${printable(packet.subarray(ERROR_HEAD_BYTES))}`));
       else if (reply.getUint32(0) === action && reply.byteLength >= leastBytes) resolve(reply);
     };
     let tries = 0;
@@ -192,6 +203,5 @@ function socketFault(error: unknown): TrackerFault {
 /** Text from outside, for a line of ours: control characters would let a tracker write to the terminal. */
 export function printable(bytes: Uint8Array): string {
   const text = new TextDecoder().decode(bytes.subarray(0, 200));
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?");
 }

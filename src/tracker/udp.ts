@@ -83,12 +83,28 @@ export function bindFailure(error: unknown, protocol: string, listen: string, po
   const code = (error as { code?: string }).code ?? String(error);
   const where = `${protocol} port ${port} of ${listen}`;
   if (code.includes("EADDRINUSE"))
-    return new Failure(ExitCode.failed, "port-in-use", `${where} is in use by another program: stop it or choose another port with ${option} PORT`);
+    return new Failure(
+      ExitCode.failed,
+      "port-in-use",
+      `${where} is in use by another program: stop it or choose another port with ${option} PORT`,
+    );
   if (code.includes("EADDRNOTAVAIL"))
-    return new Failure(ExitCode.failed, "listen-address", `${where} cannot be bound: ${listen} is no address of this machine, see --listen`);
+    return new Failure(
+      ExitCode.failed,
+      "listen-address",
+      `${where} cannot be bound: ${listen} is no address of this machine, see --listen`,
+    );
   if (code.includes("EACCES"))
-    return new Failure(ExitCode.failed, "port-denied", `${where} needs root: choose a port above 1023 with ${option} PORT`);
-  return new Failure(ExitCode.failed, "listen", `${where} cannot be bound: ${error instanceof Error ? error.message : code}`);
+    return new Failure(
+      ExitCode.failed,
+      "port-denied",
+      `${where} needs root: choose a port above 1023 with ${option} PORT`,
+    );
+  return new Failure(
+    ExitCode.failed,
+    "listen",
+    `${where} cannot be bound: ${error instanceof Error ? error.message : code}`,
+  );
 }
 
 /** Packets in, packets out, without a socket. */

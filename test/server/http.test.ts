@@ -30,7 +30,9 @@ test("a torrent without a tracker is handed out with the server's own, by the na
   expect(metainfo.trackers).toEqual([[`${base}/announce`]]);
   expect(metainfo.infoHash).toEqual(first.metainfo.infoHash);
   const named = await fetch(`${base}/torrents/class%20room.torrent`, { headers: { Host: "imaging.lan:6969" } });
-  expect(parseMetainfo(new Uint8Array(await named.arrayBuffer())).trackers).toEqual([["http://imaging.lan:6969/announce"]]);
+  expect(parseMetainfo(new Uint8Array(await named.arrayBuffer())).trackers).toEqual([
+    ["http://imaging.lan:6969/announce"],
+  ]);
   expect(named.headers.get("ETag")).not.toBe(response.headers.get("ETag"));
 });
 
@@ -42,7 +44,11 @@ test("a torrent that names trackers is handed out as it is", async () => {
 test("HEAD, and ETags that hold the info hash", async () => {
   const url = `${base}/torrents/lab.torrent`;
   const head = await fetch(url, { method: "HEAD" });
-  expect([head.status, head.headers.get("Content-Length"), await head.text()]).toEqual([200, String(second.bytes.length), ""]);
+  expect([head.status, head.headers.get("Content-Length"), await head.text()]).toEqual([
+    200,
+    String(second.bytes.length),
+    "",
+  ]);
   const tag = head.headers.get("ETag")!;
   expect(tag).toContain(second.metainfo.infoHash.toHex());
   expect((await fetch(url, { headers: { "If-None-Match": `"other", W/${tag}` } })).status).toBe(304);
@@ -50,10 +56,22 @@ test("HEAD, and ETags that hold the info hash", async () => {
 });
 
 test("whatever is no torrent is 404 with the names", async () => {
-  for (const path of ["none.torrent", "lab", "", "lab.torrent/", "%2e%2e%2fetc%2fpasswd", "..%2flab.torrent", "%zz.torrent", "__proto__.torrent", "%00.torrent"]) {
+  for (const path of [
+    "none.torrent",
+    "lab",
+    "",
+    "lab.torrent/",
+    "%2e%2e%2fetc%2fpasswd",
+    "..%2flab.torrent",
+    "%zz.torrent",
+    "__proto__.torrent",
+    "%00.torrent",
+  ]) {
     const response = await fetch(`${base}/torrents/${path}`);
     expect([path, response.status]).toEqual([path, 404]);
-    expect(await response.text()).toBe("no such torrent. Served here:\n/torrents/class%20room.torrent\n/torrents/lab.torrent\n");
+    expect(await response.text()).toBe(
+      "no such torrent. Served here:\n/torrents/class%20room.torrent\n/torrents/lab.torrent\n",
+    );
   }
   expect((await fetch(`${base}/torrents/lab.torrent`, { method: "PUT", body: "x" })).status).toBe(405);
   expect((await fetch(`${base}/nowhere`)).status).toBe(404);
@@ -73,7 +91,12 @@ function raw(request: string): Promise<string> {
 }
 
 test("paths that climb lead nowhere", async () => {
-  for (const path of ["/torrents/../../../../etc/passwd", "/../etc/passwd", "//etc/passwd", "/torrents/..\\..\\etc\\passwd"]) {
+  for (const path of [
+    "/torrents/../../../../etc/passwd",
+    "/../etc/passwd",
+    "//etc/passwd",
+    "/torrents/..\\..\\etc\\passwd",
+  ]) {
     const answer = await raw(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
     expect([path, /^HTTP\/1\.1 40[04] /.test(answer), answer.includes("root:")]).toEqual([path, true, false]);
   }
@@ -91,11 +114,18 @@ test("/ names the images and what to type; the tracker serves these torrents onl
   expect(summary).toContain(`diskswarm deploy ${base}/torrents/class%20room.torrent /dev/TARGET`);
   expect(server.counts(first.metainfo.infoHash.toHex())).toEqual({ seeders: 0, leechers: 0, downloaded: 0 });
   expect(server.counts("00".repeat(20))).toBeNull();
-  const reply = await (await fetch(`${base}/announce?info_hash=${"%00".repeat(20)}&peer_id=${"%00".repeat(20)}&port=1&left=0`)).text();
+  const reply = await (
+    await fetch(`${base}/announce?info_hash=${"%00".repeat(20)}&peer_id=${"%00".repeat(20)}&port=1&left=0`)
+  ).text();
   expect(reply).toContain("does not serve");
 });
 
 test("two torrents of one name, and names that are no file names, are refused", () => {
-  for (const torrents of [[first, first], [{ ...first, name: "a/b" }], [{ ...first, name: ".." }], [{ ...first, name: "" }]])
+  for (const torrents of [
+    [first, first],
+    [{ ...first, name: "a/b" }],
+    [{ ...first, name: ".." }],
+    [{ ...first, name: "" }],
+  ])
     expect(() => startServer({ listen: "127.0.0.1", httpPort: 0, udpPort: 0, torrents })).toThrow(/name/);
 });

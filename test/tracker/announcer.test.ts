@@ -26,7 +26,16 @@ function fake(answer: (request: Request) => Response | Promise<Response>): strin
 
 function announce(number: number, changes: Partial<ClientAnnounce> = {}): ClientAnnounce {
   const counts = { uploadedBytes: 1, downloadedBytes: 2, leftBytes: 3 };
-  return { infoHash: HASH_BYTES, peerId: peerId(number), port: 7000 + number, key: 9, ...counts, event: "started", peersWanted: -1, ...changes };
+  return {
+    infoHash: HASH_BYTES,
+    peerId: peerId(number),
+    port: 7000 + number,
+    key: 9,
+    ...counts,
+    event: "started",
+    peersWanted: -1,
+    ...changes,
+  };
 }
 
 async function once(url: string, number = 1, changes: Partial<ClientAnnounce> = {}) {
@@ -46,7 +55,12 @@ async function faultOf(url: string): Promise<string> {
 describe("one announce", () => {
   test("HTTP and UDP, IPv4 and IPv6, see each other", async () => {
     const { httpPort, udpPort } = await tracker();
-    const urls = [`http://127.0.0.1:${httpPort}/announce`, `udp://127.0.0.1:${udpPort}`, `http://[::1]:${httpPort}/announce?passkey=1`, `udp://[::1]:${udpPort}/announce`];
+    const urls = [
+      `http://127.0.0.1:${httpPort}/announce`,
+      `udp://127.0.0.1:${udpPort}`,
+      `http://[::1]:${httpPort}/announce?passkey=1`,
+      `udp://[::1]:${udpPort}/announce`,
+    ];
     const seen: string[][] = [];
     for (const [number, url] of urls.entries()) seen.push((await once(url, number)).peers.map(formatAddress).sort());
     expect(seen).toEqual([[], ["127.0.0.1:7000"], ["127.0.0.1:7000", "127.0.0.1:7001"], ["[::1]:7002"]]);
@@ -55,7 +69,8 @@ describe("one announce", () => {
   });
 
   test("a dictionary of peers, a warning; names and broken entries are left out", async () => {
-    const peers = "ld2:ip9:127.0.0.14:porti5eed2:ip7:fd00::14:porti6eed2:ip4:host4:porti7eed2:ip7:1.2.3.44:porti0eei3ee";
+    const peers =
+      "ld2:ip9:127.0.0.14:porti5eed2:ip7:fd00::14:porti6eed2:ip4:host4:porti7eed2:ip7:1.2.3.44:porti0eei3ee";
     const url = fake(() => new Response(`d8:intervali60e5:peers${peers}15:warning message3:abce`));
     const reply = await once(url);
     expect(reply.peers.map(formatAddress)).toEqual(["127.0.0.1:5", "[fd00::1]:6"]);
@@ -114,7 +129,12 @@ describe("one announce", () => {
     cleanups.push(() => server.close());
     const connections = new Map();
     for (let n = 0; n < 3; n++) {
-      const reply = await announceTo(`udp://127.0.0.1:${server.port}`, announce(1), connections, new AbortController().signal);
+      const reply = await announceTo(
+        `udp://127.0.0.1:${server.port}`,
+        announce(1),
+        connections,
+        new AbortController().signal,
+      );
       expect(reply).toMatchObject({ intervalMs: 1_800_000, peers: [{ host: "10.0.0.1", port: 256 }] });
     }
     expect([connects, dropped]).toEqual([1, 4]);
@@ -146,10 +166,17 @@ describe("the announcer", () => {
     const good = `http://127.0.0.1:${real.httpPort}/announce`;
     const dead = ["http://127.0.0.1:1/a", "udp://127.0.0.1:1/b"];
     let heard = Promise.withResolvers<string>();
-    const { made, states } = announcer([dead, [good, "http://127.0.0.1:1/c"]], { onExternalIp: (host) => heard.resolve(host) });
+    const { made, states } = announcer([dead, [good, "http://127.0.0.1:1/c"]], {
+      onExternalIp: (host) => heard.resolve(host),
+    });
     made.start();
     expect(await heard.promise).toBe("127.0.0.1");
-    expect(states.slice(0, 2).map(([url]) => url).sort()).toEqual(dead);
+    expect(
+      states
+        .slice(0, 2)
+        .map(([url]) => url)
+        .sort(),
+    ).toEqual(dead);
     expect(states.at(-1)).toEqual([good, null]);
     expect(real.counts(HASH)).toEqual({ seeders: 0, leechers: 1, downloaded: 0 });
     const before = states.length;
@@ -157,7 +184,12 @@ describe("the announcer", () => {
     made.announceNow("completed");
     await heard.promise;
     // The one that worked is first in its tier now: between the dead tier and it, nothing else was tried.
-    expect(states.slice(before).map(([url]) => url).slice(-1)).toEqual([good]);
+    expect(
+      states
+        .slice(before)
+        .map(([url]) => url)
+        .slice(-1),
+    ).toEqual([good]);
     expect(states.length - before).toBe(3);
     expect(real.counts(HASH)).toMatchObject({ downloaded: 1 });
     await made.stop();

@@ -21,7 +21,10 @@ export function peerId(number: number): Uint8Array {
 }
 
 /** An announce of peer `number`, from an address of its own. */
-export function request(number: number, changes: Partial<AnnounceRequest> & { host?: string; port?: number } = {}): AnnounceRequest {
+export function request(
+  number: number,
+  changes: Partial<AnnounceRequest> & { host?: string; port?: number } = {},
+): AnnounceRequest {
   const { host = `10.${number >> 16}.${(number >> 8) & 255}.${number & 255}`, port = 6881, ...rest } = changes;
   return {
     infoHash: HASH,

@@ -1,7 +1,7 @@
 /** The tracker over HTTP, on real sockets. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
-import { Failure } from "../../src/errors.ts";
+import type { Failure } from "../../src/errors.ts";
 import { decodePercent, encodePercent, parseAnnounce } from "../../src/tracker/query.ts";
 import { startTracker, type Tracker } from "../../src/tracker/tracker.ts";
 import { decodeCompact4, decodeCompact6 } from "../../src/wire/address.ts";
@@ -28,7 +28,9 @@ describe("announce", () => {
     await announce(1, { event: "started" });
     const reply = await announce(2, { left: 0 });
     expect(decodeCompact4(reply.get("peers") as Uint8Array)).toEqual([{ host: "127.0.0.1", port: 7001 }]);
-    expect([reply.get("complete"), reply.get("incomplete"), reply.get("interval"), reply.get("min interval")]).toEqual([1, 1, 30, 5]);
+    expect([reply.get("complete"), reply.get("incomplete"), reply.get("interval"), reply.get("min interval")]).toEqual([
+      1, 1, 30, 5,
+    ]);
     expect(reply.get("external ip")).toEqual(Uint8Array.of(127, 0, 0, 1));
     expect((await announce(2, { event: "stopped" })).get("peers")).toEqual(new Uint8Array(0));
     await stop(1);
@@ -51,7 +53,10 @@ describe("announce", () => {
     await announce(3, {}, "[::1]");
     const full = (await announce(2, { compact: 0 })).get("peers") as Map<string, unknown>[];
     const seen = full.map((peer) => [textOf(peer.get("ip")), textOf(peer.get("peer id")), peer.get("port")]);
-    expect(seen.sort()).toEqual([["127.0.0.1", textOf(peerId(1)), 7001], ["::1", textOf(peerId(3)), 7003]]);
+    expect(seen.sort()).toEqual([
+      ["127.0.0.1", textOf(peerId(1)), 7001],
+      ["::1", textOf(peerId(3)), 7003],
+    ]);
     const short = (await announce(2, { compact: 0, no_peer_id: 1 })).get("peers") as Map<string, unknown>[];
     expect(short.map((peer) => peer.has("peer id"))).toEqual([false, false]);
     await announce(3, { event: "stopped" }, "[::1]");
@@ -114,7 +119,9 @@ describe("scrape and stats", () => {
     tracker.setAllowed([HASH, second]);
     await announce(1, { left: 0 });
     await announce(2);
-    const query = [HASH, "77".repeat(20), second, HASH].map((hash) => `info_hash=${escapeAll(Uint8Array.fromHex(hash))}`).join("&");
+    const query = [HASH, "77".repeat(20), second, HASH]
+      .map((hash) => `info_hash=${escapeAll(Uint8Array.fromHex(hash))}`)
+      .join("&");
     const files = (await get(`/scrape?${query}`)).get("files") as Map<string, Map<string, number>>;
     expect([...files.keys()].map((key) => Buffer.from(key, "latin1").toString("hex"))).toEqual([second, HASH]);
     expect(Object.fromEntries([...files.values()][1]!)).toEqual({ complete: 1, downloaded: 0, incomplete: 1 });
@@ -123,13 +130,20 @@ describe("scrape and stats", () => {
   });
 
   test("without, with a broken or with too many info_hash: a failure reason", async () => {
-    for (const query of ["", "?info_hash=ab", `?${Array.from({ length: 75 }, (_, n) => `info_hash=${"%00".repeat(19)}%${(n + 16).toString(16)}`).join("&")}`])
+    for (const query of [
+      "",
+      "?info_hash=ab",
+      `?${Array.from({ length: 75 }, (_, n) => `info_hash=${"%00".repeat(19)}%${(n + 16).toString(16)}`).join("&")}`,
+    ])
       expect((await get(`/scrape${query}`)).has("failure reason")).toBe(true);
   });
 
   test("/stats counts in JSON; other paths and methods are refused", async () => {
     const base = `http://127.0.0.1:${tracker.httpPort}`;
-    expect(await (await fetch(`${base}/stats`)).json()).toMatchObject({ peers: 0, swarms: [{ infoHash: HASH, seeders: 0, leechers: 0 }] });
+    expect(await (await fetch(`${base}/stats`)).json()).toMatchObject({
+      peers: 0,
+      swarms: [{ infoHash: HASH, seeders: 0, leechers: 0 }],
+    });
     expect((await fetch(`${base}/etc/passwd`)).status).toBe(404);
     expect((await fetch(`${base}/announce`, { method: "POST", body: "x" })).status).toBe(405);
   });
@@ -182,8 +196,16 @@ describe("binding", () => {
       }
       throw new Error("it was bound");
     };
-    expect(await failure(tracker.httpPort, 0)).toMatchObject({ exitCode: 1, code: "port-in-use", message: expect.stringContaining("--http PORT") });
-    expect(await failure(0, tracker.udpPort)).toMatchObject({ exitCode: 1, code: "port-in-use", message: expect.stringContaining("--udp PORT") });
+    expect(await failure(tracker.httpPort, 0)).toMatchObject({
+      exitCode: 1,
+      code: "port-in-use",
+      message: expect.stringContaining("--http PORT"),
+    });
+    expect(await failure(0, tracker.udpPort)).toMatchObject({
+      exitCode: 1,
+      code: "port-in-use",
+      message: expect.stringContaining("--udp PORT"),
+    });
     expect(await failure(0, 0, "203.0.113.1")).toMatchObject({ exitCode: 1, code: "listen-address" });
   });
 });

@@ -13,7 +13,16 @@ import { HASH, HASH_BYTES, peerId } from "./helpers.ts";
 
 function announce(number: number, changes: Partial<ClientAnnounce> = {}): ClientAnnounce {
   const counts = { uploadedBytes: 0, downloadedBytes: 0, leftBytes: 3 };
-  return { infoHash: HASH_BYTES, peerId: peerId(number), port: 7000 + number, key: 9, ...counts, event: "started", peersWanted: -1, ...changes };
+  return {
+    infoHash: HASH_BYTES,
+    peerId: peerId(number),
+    port: 7000 + number,
+    key: 9,
+    ...counts,
+    event: "started",
+    peersWanted: -1,
+    ...changes,
+  };
 }
 
 const ask = (url: string, number: number, changes: Partial<ClientAnnounce> = {}): Promise<ClientReply> =>
@@ -27,11 +36,26 @@ async function opentracker(scope: Scope): Promise<number> {
   // As root it changes its root to the folder and becomes nobody, so the path is relative and all may read.
   chmodSync(folder, 0o755);
   writeFileSync(join(folder, "allowed"), `${HASH}\n`);
-  const argv = ["opentracker", "-i", "127.0.0.1", "-p", String(port), "-P", String(port), "-d", folder, "-w", "allowed"];
+  const argv = [
+    "opentracker",
+    "-i",
+    "127.0.0.1",
+    "-p",
+    String(port),
+    "-P",
+    String(port),
+    "-d",
+    folder,
+    "-w",
+    "allowed",
+  ];
   const child = new Child(scope, argv, { cwd: folder });
   await until("opentracker answers", async () => {
     if (!child.running) throw new Error(child.describe());
-    return await fetch(`http://127.0.0.1:${port}/stats`).then(() => true, () => false);
+    return await fetch(`http://127.0.0.1:${port}/stats`).then(
+      () => true,
+      () => false,
+    );
   });
   return port;
 }
@@ -57,20 +81,53 @@ describe("aria2 at our tracker", () => {
       const folder = scope.tempDir();
       const info = `d6:lengthi16384e4:name5:image12:piece lengthi16384e6:pieces20:${"x".repeat(20)}e`;
       const infoHash = new Bun.CryptoHasher("sha1").update(info).digest("hex");
-      const tracker = await startTracker({ listen: "127.0.0.1", httpPort: 0, udpPort: 0, open: false, allowed: [infoHash] });
+      const tracker = await startTracker({
+        listen: "127.0.0.1",
+        httpPort: 0,
+        udpPort: 0,
+        open: false,
+        allowed: [infoHash],
+      });
       scope.defer(() => tracker.stop());
-      const url = scheme === "http" ? `http://127.0.0.1:${tracker.httpPort}/announce` : `udp://127.0.0.1:${tracker.udpPort}/announce`;
+      const url =
+        scheme === "http"
+          ? `http://127.0.0.1:${tracker.httpPort}/announce`
+          : `udp://127.0.0.1:${tracker.udpPort}/announce`;
       const torrent = join(folder, "image.torrent");
       writeFileSync(torrent, `d8:announce${url.length}:${url}4:info${info}e`);
-      const quiet = ["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false", "--seed-time=0", "--no-conf", "--disable-ipv6"];
+      const quiet = [
+        "--enable-dht=false",
+        "--enable-dht6=false",
+        "--bt-enable-lpd=false",
+        "--seed-time=0",
+        "--no-conf",
+        "--disable-ipv6",
+      ];
       const [port, dhtPort] = [await freePort(), await freePort()];
       // aria2 speaks to UDP trackers only through the socket of its DHT.
-      const options = scheme === "udp" ? ["--enable-dht=true", `--dht-listen-port=${dhtPort}`, `--dht-file-path=${join(folder, "dht")}`] : [];
-      const child = new Child(scope, ["aria2c", ...quiet, ...options, `--listen-port=${port}`, `--dir=${folder}`, torrent]);
-      await until("aria2 is a leecher here", () => tracker.counts(infoHash)?.leechers === 1);
-      expect((await announceTo(url, { ...announce(2), infoHash: Uint8Array.fromHex(infoHash) }, new Map(), new AbortController().signal)).peers).toEqual([
-        { host: "127.0.0.1", port },
+      const options =
+        scheme === "udp"
+          ? ["--enable-dht=true", `--dht-listen-port=${dhtPort}`, `--dht-file-path=${join(folder, "dht")}`]
+          : [];
+      const child = new Child(scope, [
+        "aria2c",
+        ...quiet,
+        ...options,
+        `--listen-port=${port}`,
+        `--dir=${folder}`,
+        torrent,
       ]);
+      await until("aria2 is a leecher here", () => tracker.counts(infoHash)?.leechers === 1);
+      expect(
+        (
+          await announceTo(
+            url,
+            { ...announce(2), infoHash: Uint8Array.fromHex(infoHash) },
+            new Map(),
+            new AbortController().signal,
+          )
+        ).peers,
+      ).toEqual([{ host: "127.0.0.1", port }]);
       child.signal("SIGINT");
       await child.ended;
       await until("aria2 has said good-bye", () => tracker.counts(infoHash)?.leechers === 1);

@@ -16,15 +16,32 @@ const encode = (text: string) => new TextEncoder().encode(text);
 test("a message as BEP 14 writes it", () => {
   const message = { infoHashes: [HASH, "00".repeat(20)], port: 6881, cookie: "c" };
   const text = formatMessage(message, "239.192.152.143", 6771);
-  expect(text).toBe(`BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: ${HASH}\r\nInfohash: ${"00".repeat(20)}\r\ncookie: c\r\n\r\n\r\n`);
+  expect(text).toBe(
+    `BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\nInfohash: ${HASH}\r\nInfohash: ${"00".repeat(20)}\r\ncookie: c\r\n\r\n\r\n`,
+  );
   expect(parseMessage(encode(text))).toEqual(message);
-  expect(parseMessage(encode(text.replace("cookie: c\r\n", "").toUpperCase()))).toMatchObject({ port: 6881, cookie: null });
+  expect(parseMessage(encode(text.replace("cookie: c\r\n", "").toUpperCase()))).toMatchObject({
+    port: 6881,
+    cookie: null,
+  });
 });
 
 test("what is no message is ignored", () => {
   const good = formatMessage({ infoHashes: [HASH], port: 1, cookie: null }, "g", 1);
-  const many = formatMessage({ infoHashes: Array.from({ length: 21 }, (_, n) => n.toString(16).padStart(40, "0")), port: 1, cookie: null }, "g", 1);
-  const wrong = ["", "GET / HTTP/1.1\r\n", good.replace("Port: 1", "Port: 0"), good.replace("Port: 1", "Port: 65536"), good.replace(HASH, "xyz"), many, good + " ".repeat(1500)];
+  const many = formatMessage(
+    { infoHashes: Array.from({ length: 21 }, (_, n) => n.toString(16).padStart(40, "0")), port: 1, cookie: null },
+    "g",
+    1,
+  );
+  const wrong = [
+    "",
+    "GET / HTTP/1.1\r\n",
+    good.replace("Port: 1", "Port: 0"),
+    good.replace("Port: 1", "Port: 65536"),
+    good.replace(HASH, "xyz"),
+    many,
+    good + " ".repeat(1500),
+  ];
   for (const text of wrong) expect(parseMessage(encode(text))).toBeNull();
   for (let length = 0; length < 40; length++) expect(parseMessage(encode(good.slice(0, length)))).toBeNull();
 });
@@ -71,7 +88,11 @@ test("two nodes find each other, neither finds itself or what it did not ask for
 
 test("no interface is a warning, not a crash", async () => {
   const warnings: string[] = [];
-  const node = new LocalDiscovery({ hosts: ["203.0.113.77"], onPeer: () => {}, onWarning: (message) => warnings.push(message) });
+  const node = new LocalDiscovery({
+    hosts: ["203.0.113.77"],
+    onPeer: () => {},
+    onWarning: (message) => warnings.push(message),
+  });
   cleanups.push(() => node.stop());
   node.add(HASH, 1);
   await node.start();

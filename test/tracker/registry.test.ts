@@ -59,7 +59,8 @@ describe("announce", () => {
 
   test("who is complete is told of nobody who is complete", () => {
     const made = registry();
-    for (let number = 0; number < 40; number++) made.announce(0, request(number, { leftBytes: number % 4 === 0 ? 5 : 0 }));
+    for (let number = 0; number < 40; number++)
+      made.announce(0, request(number, { leftBytes: number % 4 === 0 ? 5 : 0 }));
     const peers = peersOf(made.announce(0, request(41, { leftBytes: 0 })));
     expect(peers.length).toBe(10);
     expect(peers.every((peer) => Number(peer.split(/[.:]/)[3]) % 4 === 0)).toBe(true);
@@ -113,7 +114,8 @@ describe("what is served", () => {
   test("an open tracker serves a bounded number of swarms and forgets empty ones", () => {
     const made = registry(true);
     const hash = (number: number) => number.toString(16).padStart(40, "0");
-    for (let number = 0; number < TRACKER_SWARMS_OPEN_MAX; number++) made.announce(0, request(1, { infoHash: hash(number) }));
+    for (let number = 0; number < TRACKER_SWARMS_OPEN_MAX; number++)
+      made.announce(0, request(1, { infoHash: hash(number) }));
     expect(made.announce(0, request(1, { infoHash: HASH })).refusal).toContain("full");
     expect(made.announce(120_000, request(1, { infoHash: HASH })).refusal).toBeNull();
     expect(made.swarmCount).toBe(1);
@@ -134,7 +136,9 @@ describe("who can be reached", () => {
   test("a seeder beside the tracker is named by the tracker's own address", () => {
     const made = registry();
     made.announce(0, request(1, { host: "127.0.0.1", leftBytes: 0 }));
-    expect(peersOf(made.announce(0, request(2, { ownHost4: Uint8Array.of(192, 0, 2, 7) })))).toEqual(["192.0.2.7:6881"]);
+    expect(peersOf(made.announce(0, request(2, { ownHost4: Uint8Array.of(192, 0, 2, 7) })))).toEqual([
+      "192.0.2.7:6881",
+    ]);
     expect(peersOf(made.announce(0, request(3)))).toEqual(["10.0.0.2:6881"]);
     expect(peersOf(made.announce(0, request(4, { host: "127.0.0.2" })))).toContain("127.0.0.1:6881");
   });
@@ -173,7 +177,10 @@ describe("the table against a plain model", () => {
           for (const [one] of old) model.delete(one);
           expect(table.expire(step - 300)).toBe(old.length);
         }
-        expect([table.count, table.leechers]).toEqual([model.size, [...model.values()].filter((one) => !one.seeding).length]);
+        expect([table.count, table.leechers]).toEqual([
+          model.size,
+          [...model.values()].filter((one) => !one.seeding).length,
+        ]);
       }
       for (const [number, { seeding }] of model) {
         const index = table.find(endpointOf(number));

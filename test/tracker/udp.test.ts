@@ -91,11 +91,17 @@ describe("packets", () => {
     const seed = 5;
     const random = new Random(seed);
     const { udp, registry } = make();
-    for (let number = 1; number < 60; number++) udp.answer(announce(connect(udp, `10.0.1.${number}`), number), `10.0.1.${number}`);
+    for (let number = 1; number < 60; number++)
+      udp.answer(announce(connect(udp, `10.0.1.${number}`), number), `10.0.1.${number}`);
     let answered = 0;
     for (let run = 0; run < 20_000; run++) {
       const length = random.below(200);
-      const view = packet(Math.max(length, 16), random.chance(0.5) ? 0x41727101980n : BigInt(random.next()), random.below(5), random.next());
+      const view = packet(
+        Math.max(length, 16),
+        random.chance(0.5) ? 0x41727101980n : BigInt(random.next()),
+        random.below(5),
+        random.next(),
+      );
       for (let at = 16; at < length; at++) view.setUint8(at, random.below(256));
       const sent = bytes(view).subarray(0, length);
       const reply = udp.answer(sent, "10.9.9.9");
@@ -111,7 +117,8 @@ describe("packets", () => {
     const { udp } = make();
     const id = connect(udp, "10.0.0.1");
     const full = announce(id, 1);
-    for (let length = 0; length < full.length; length++) expect(udp.answer(full.slice(0, length), "10.0.0.1")).toBeNull();
+    for (let length = 0; length < full.length; length++)
+      expect(udp.answer(full.slice(0, length), "10.0.0.1")).toBeNull();
   });
 });
 
@@ -119,7 +126,10 @@ test("on sockets: IPv4 and IPv6 at one port, rubbish in between", async () => {
   const registry = new Registry({ open: true, random: seeded(4) });
   const server = await startUdpTracker({ registry, listen: "::", port: 0, now: () => performance.now() });
   const random = new Random(9);
-  for (const [host, wildcard, replyBytes] of [["127.0.0.1", "0.0.0.0", 26], ["::1", "::", 38]] as const) {
+  for (const [host, wildcard, replyBytes] of [
+    ["127.0.0.1", "0.0.0.0", 26],
+    ["::1", "::", 38],
+  ] as const) {
     for (const number of [1, 2]) {
       const replies: Uint8Array[] = [];
       let arrived = Promise.withResolvers<void>();
@@ -127,7 +137,12 @@ test("on sockets: IPv4 and IPv6 at one port, rubbish in between", async () => {
         hostname: wildcard,
         binaryType: "uint8array",
         connect: { hostname: host, port: server.port },
-        socket: { data(_socket, data) { replies.push(data.slice()); arrived.resolve(); } },
+        socket: {
+          data(_socket, data) {
+            replies.push(data.slice());
+            arrived.resolve();
+          },
+        },
       });
       for (let n = 0; n < 50; n++) socket.send(Uint8Array.from({ length: random.below(15) }, () => random.below(256)));
       socket.send(bytes(packet(16, 0x41727101980n, 0)));
