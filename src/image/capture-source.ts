@@ -66,7 +66,7 @@ function describe(source: Source, directFd: number): CaptureSource {
 }
 
 function openDirectly(source: Source): number {
-  const opened = openDirect(source.path, source.files.bufferedFd, O_RDONLY);
+  const opened = openDirect(source.path, source.files.bufferedFd, O_RDONLY, false);
   if (opened === null) return -1;
   const { offsetBytes, memoryBytes } = opened.alignment;
   if (Math.max(offsetBytes, memoryBytes) <= CLASSIFY_BLOCK_BYTES) return opened.fd;
