@@ -15,6 +15,8 @@ import { progressText } from "./output.ts";
 
 const NODES_MAX = 16;
 const LOOPBACK = "127.0.0.1";
+/** All of them run on one machine here; a fleet's nodes have theirs for themselves. */
+const MEMORY = ["--memory", "64M"];
 
 const OPTIONS = {
   dir: text("DIR", "where the image and the copies of it go for the time being (default: the temporary folder)"),
@@ -114,6 +116,7 @@ class DemoRun {
       bytesTotal: this.imageBytes,
       nodes: this.nodes.length,
     });
+    if (makesImage) output.line("Making the image: each sector carries its own address");
     if (makesImage) await makeDemoImage(this.image, this.imageBytes, signal);
     const startMs = performance.now();
     const aborted = new Promise<null>((resolve) =>
@@ -132,13 +135,12 @@ class DemoRun {
 
   /** Ends all children. */
   async end(): Promise<void> {
-    const programs = [...this.nodes.map((node) => node.program), this.server];
-    await Promise.all(programs.map((program) => program?.stop()));
+    await Promise.all([this.stopNodes(), this.server?.stop()]);
   }
 
   /** Starts the server. Resolves with its `start` event. */
   private serve(): Promise<ProgramEvent> {
-    const words = ["serve", this.image, "--listen", LOOPBACK, "--http", "0", "--udp", "0", "--port", "0"];
+    const words = ["serve", this.image, "--listen", LOOPBACK, "--http", "0", "--udp", "0", "--port", "0", ...MEMORY];
     return new Promise((resolve, reject) => {
       const server = new ChildProgram(words, (event) => {
         if (event.event === "start") resolve(event);
@@ -155,7 +157,7 @@ class DemoRun {
     const { output } = this.context;
     output.line(`Each node runs: diskswarm deploy ${image!.url} TARGET`);
     // A node that is done first helps the others until they are, as it would in a classroom.
-    const flags = ["--force", "--listen", LOOPBACK, "--port", "0", "--linger", "swarm"];
+    const flags = ["--force", "--listen", LOOPBACK, "--port", "0", "--linger", "swarm", ...MEMORY];
     const runs = this.nodes.map(async (node) => {
       const program = new ChildProgram(["deploy", image!.url, node.target, ...flags], (event) =>
         this.hear(node, event),
@@ -182,6 +184,12 @@ class DemoRun {
       node.status = `100.0%  done and flushed in ${formatDuration(Number(event.seconds) * 1000)}`;
     }
     this.showStatus(false);
+    // Nobody needs them any more: they would find out by themselves, a few seconds later.
+    if (event.event === "done" && this.nodes.every((one) => one.done)) this.stopNodes();
+  }
+
+  private stopNodes(): Promise<unknown> {
+    return Promise.all(this.nodes.map((node) => node.program?.stop()));
   }
 
   private showStatus(isLast: boolean): void {
