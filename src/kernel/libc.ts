@@ -26,6 +26,7 @@ const SYMBOLS = {
   close: { args: ["i32"], returns: "i32" },
   fcntl: { args: ["i32", "i32", "i64_fast"], returns: "i32" },
   mmap: { args: ["u64_fast", "u64_fast", "i32", "i32", "i32", "i64_fast"], returns: "i64_fast" },
+  madvise: { args: ["u64_fast", "u64_fast", "i32"], returns: "i32" },
   munmap: { args: ["u64_fast", "u64_fast"], returns: "i32" },
   read: { args: ["i32", "u64_fast", "u64_fast"], returns: "i64_fast" },
   write: { args: ["i32", "u64_fast", "u64_fast"], returns: "i64_fast" },
@@ -127,6 +128,13 @@ export function mmap(lengthBytes: number, protection: number, flags: number, fd:
   assertInt(fd, "file descriptor");
   assertSize(offsetBytes, "offset");
   return answer(libc.mmap(0, lengthBytes, protection, flags, fd, offsetBytes));
+}
+
+/** madvise(2). */
+export function madvise(address: number, lengthBytes: number, advice: number): Result {
+  assertSize(address, "address");
+  assertSize(lengthBytes, "length");
+  return answer(libc.madvise(address, lengthBytes, advice));
 }
 
 /** munmap(2). Every view of the range is invalid afterwards. */

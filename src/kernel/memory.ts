@@ -5,8 +5,12 @@
  * owner of a `Memory` frees it; after `free` no view of it may be touched, by any thread.
  */
 import { assert, ExitCode, Failure } from "../errors.ts";
+import { MiB } from "../units.ts";
 import * as abi from "./abi.ts";
-import { bufferAt, errnoText, mmap, munmap } from "./libc.ts";
+import { bufferAt, errnoText, madvise, mmap, munmap } from "./libc.ts";
+
+/** Mappings from this size on may be made of 2 MiB pages. */
+const HUGE_FROM_BYTES = 8 * MiB;
 
 export interface Memory {
   /** Page aligned. */
@@ -31,6 +35,8 @@ export function mapMemory(lengthBytes: number): Memory {
       `cannot map ${lengthBytes} bytes of memory: ${errnoText(address)}; give a smaller --memory`,
     );
   }
+  // Copies into and out of large buffers miss the TLB less; where the kernel has no huge pages, nothing is lost.
+  if (mappedBytes >= HUGE_FROM_BYTES) madvise(address, mappedBytes, abi.MADV_HUGEPAGE);
   return new MappedMemory(address, lengthBytes, mappedBytes);
 }
 
