@@ -181,7 +181,7 @@ class DemoRun {
       this.context.output.event("progress", { node: node.name, ...progress });
     } else if (event.event === "done") {
       node.done = event;
-      node.status = `100.0%  done and flushed in ${formatDuration(Number(event.seconds) * 1000)}`;
+      node.status = `100.0%  done and flushed in ${secondsText(Number(event.seconds))}`;
     }
     this.showStatus(false);
     // Nobody needs them any more: they would find out by themselves, a few seconds later.
@@ -212,7 +212,7 @@ class DemoRun {
     const results = this.nodes.map((node) => resultOf(node, serverPort));
     const rows = results.map((result) => [
       result.node,
-      formatDuration(result.seconds * 1000),
+      secondsText(result.seconds),
       formatRate(result.rateBytesPerSecond),
       formatBytes(result.bytesFromServer),
       formatBytes(result.bytesFromNodes),
@@ -248,6 +248,11 @@ function failed(who: string, program: ChildProgram, code: number): Failure {
     "demo-child",
     `${who} ended with exit code ${code}: ${program.problem ?? "it gave no reason"}`,
   );
+}
+
+/** A demonstration takes seconds, of which tenths are told. */
+function secondsText(seconds: number): string {
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : formatDuration(seconds * 1000);
 }
 
 /** Columns wide enough for their longest cell, numbers to the right. */
