@@ -5,9 +5,11 @@
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
+/** In a log, escape sequences would be all that is to be seen. */
+const COLORS = process.stdout.isTTY ? [] : ["--colors=off"];
 const STEPS: readonly (readonly [string, readonly string[]])[] = [
   ["types", ["node_modules/.bin/tsc", "-p", "."]],
-  ["lint and format", ["node_modules/.bin/biome", "ci", "--error-on-warnings", "."]],
+  ["lint and format", ["node_modules/.bin/biome", "ci", "--error-on-warnings", ...COLORS, "."]],
   ...(process.argv.includes("--no-tests")
     ? []
     : [["fast tests", [process.execPath, "test/run.ts", "--fast"]] as const]),
