@@ -1,13 +1,16 @@
 /**
  * Who is served: the upload slots.
  *
- * Everyone interested is served while there are slots. When there are more, a slot is kept for a whole piece and
- * then goes to the one in line with the fewest pieces, among equals to the one served longest ago. Slots move with
- * events (interest, a piece served, a peer gone), not with a timer: a small image is over in less than a second.
+ * A slot is used by a peer that has requests with us. While slots are free, some more peers are unchoked (offers),
+ * so that the line never idles because the ones served want nothing just now. When there are more than that, a slot
+ * is kept for whole pieces and then goes to the one in line with the fewest pieces, among equals to the one served
+ * longest ago. Slots move with events (interest, a piece served, a peer gone), not with a timer alone: a small image
+ * is over in less than a second.
  *
- * Invariant: at most `slots` open sessions are unchoked.
+ * Invariant: at most `slots` + OFFERS open sessions are unchoked.
  */
-import { SLOT_IDLE_MS, SLOT_MS_MAX, SLOT_MS_MIN_FOREIGN } from "./policy.ts";
+import type { Dispersal } from "./dispersal.ts";
+import { OFFERS, SLOT_BYTES_MIN, SLOT_IDLE_MS, SLOT_MS_MAX, SLOT_MS_MIN_FOREIGN } from "./policy.ts";
 import type { Session } from "./session.ts";
 
 export interface ChokerHost {
@@ -23,10 +26,11 @@ export class Choker {
     private readonly slots: number,
     private readonly pieceBytes: number,
     private readonly host: ChokerHost,
+    private readonly dispersal: Dispersal | null,
   ) {}
 
   interestChanged(session: Session): void {
-    if (!session.peerInterested && !session.amChoking && this.mayEnd(session)) session.choke();
+    if (!session.peerInterested && !session.amChoking && this.mayEnd(session)) this.end(session);
     this.fill();
   }
 
@@ -36,14 +40,16 @@ export class Choker {
     slot.slotBytes += lengthBytes;
     slot.lastUploadMs = this.host.nowMs;
     slot.lastPiece = piece;
+    this.dispersal?.served(session, piece);
   }
 
   /** Everything begun for the session is sent: at the end of a piece its slot may move on. */
   blocksSent(session: Session): void {
     session.slot.lastUploadMs = this.host.nowMs;
-    if (session.slot.slotBytes < this.pieceBytes || !session.isOpen || session.amChoking) return;
+    if (session.slot.slotBytes < Math.max(this.pieceBytes, SLOT_BYTES_MIN) || !session.isOpen || session.amChoking) return;
     if (session.uploadCount > 0 && session.uploadPiece(0) === session.slot.lastPiece) return;
     this.passOn(session);
+    this.fill();
   }
 
   /** Slots of peers that ask for nothing, or are too slow for a piece in the time of one. */
@@ -53,20 +59,26 @@ export class Choker {
       if (session.amChoking || !session.isOpen) continue;
       const slot = session.slot;
       const idle = session.uploadCount === 0 && slot.sendingBytes === 0 && now - Math.max(slot.lastUploadMs, slot.sinceMs) >= SLOT_IDLE_MS;
-      if (!session.peerInterested ? this.mayEnd(session) : false) session.choke();
+      if (!session.peerInterested ? this.mayEnd(session) : false) this.end(session);
       else if (idle || now - slot.sinceMs >= SLOT_MS_MAX) this.passOn(session);
     }
     this.fill();
   }
 
-  /** Gives free slots to those in line. */
+  /** Gives free slots to those in line, and offers more as long as the slots are not really used. */
   fill(): void {
-    let free = this.slots;
-    for (const session of this.host.sessions) if (session.isOpen && !session.amChoking) free--;
-    for (; free > 0; free--) {
+    let active = 0;
+    let idle = 0;
+    for (const session of this.host.sessions) {
+      if (!session.isOpen || session.amChoking) continue;
+      if (isActive(session)) active++;
+      else idle++;
+    }
+    while (active < this.slots && active + idle < this.slots + OFFERS) {
       const next = this.next();
       if (next === null) return;
       this.give(next);
+      idle++;
     }
   }
 
@@ -79,8 +91,13 @@ export class Choker {
       session.slot.sinceMs = this.host.nowMs;
       return;
     }
-    session.choke();
+    this.end(session);
     this.give(next);
+  }
+
+  private end(session: Session): void {
+    session.choke();
+    this.dispersal?.choked(session);
   }
 
   private give(session: Session): void {
@@ -89,6 +106,7 @@ export class Choker {
     session.slot.slotBytes = 0;
     session.slot.lastPiece = -1;
     session.unchoke();
+    this.dispersal?.suggest(session);
   }
 
   /** The one in line: interested, choked, with the fewest pieces, served longest ago. */
@@ -104,6 +122,10 @@ export class Choker {
   private mayEnd(session: Session): boolean {
     return session.isOurs || this.host.nowMs - session.slot.sinceMs >= SLOT_MS_MIN_FOREIGN;
   }
+}
+
+function isActive(session: Session): boolean {
+  return session.uploadCount > 0 || session.slot.sendingBytes > 0;
 }
 
 function goesBefore(a: Session, b: Session): boolean {

@@ -2,13 +2,23 @@
  * How a seeder spreads an image nobody has yet: it suggests (BEP 6) to each peer pieces that no other has.
  *
  * Without it several peers take the same piece from the seeder, whose line is the bottleneck of a swarm's start.
- * It is an order and no gate: a peer may fetch anything else. Invariant: a piece counts each peer that has it and
- * each peer it was suggested to and that does not have it yet.
+ * It is an order and no gate: a peer may fetch anything else. Invariant: a piece counts each peer that has it, and
+ * each peer that does not have it yet but it was suggested to or that has asked us for it.
  */
 import { SUGGESTIONS_AHEAD } from "./policy.ts";
 import type { Random } from "./random.ts";
 import { RarityOrder } from "./rarity.ts";
 import type { Session } from "./session.ts";
+
+/** Pieces counted as on their way to one peer; one that takes without ever having is not counted further. */
+const GIVEN_MAX = 64;
+
+/** How far a piece is that a peer does not have yet. */
+export const enum Given {
+  suggested,
+  requested,
+  served,
+}
 
 export class Dispersal {
   private readonly order: RarityOrder;
@@ -31,27 +41,60 @@ export class Dispersal {
   }
 
   remoteHas(session: Session, piece: number): void {
-    // A suggestion that was followed is counted already.
-    if (session.slot.suggested?.delete(piece)) return;
+    // What was given to it is counted already.
+    if (session.slot.given?.delete(piece)) return;
     this.order.increment(piece);
+  }
+
+  /** The peer asked us for a block of the piece. */
+  requested(session: Session, piece: number): void {
+    if (session.remoteHave.has(piece)) return;
+    const given = (session.slot.given ??= new Map());
+    const stage = given.get(piece);
+    if (stage === undefined) this.give(given, piece, Given.requested);
+    else if (stage === Given.suggested) given.set(piece, Given.requested);
+    this.suggest(session);
+  }
+
+  /** A block of the piece begins to be sent. */
+  served(session: Session, piece: number): void {
+    if (session.slot.given?.has(piece)) session.slot.given.set(piece, Given.served);
+  }
+
+  /** We choke the peer: what it got nothing of is for others. */
+  choked(session: Session): void {
+    const given = session.slot.given;
+    if (given === null) return;
+    for (const [piece, stage] of given) {
+      if (stage === Given.served) continue;
+      given.delete(piece);
+      this.order.decrement(piece);
+    }
   }
 
   gone(session: Session): void {
     for (let piece = 0; piece < this.pieceCount; piece++) {
-      if (session.remoteHave.has(piece) || session.slot.suggested?.has(piece)) this.order.decrement(piece);
+      if (session.remoteHave.has(piece) || session.slot.given?.has(piece)) this.order.decrement(piece);
     }
-    session.slot.suggested = null;
+    session.slot.given = null;
   }
 
   /** Keeps a few suggestions ahead of a peer that we serve, while there are pieces nobody has. */
   suggest(session: Session): void {
     if (!session.isOpen || !session.fast || session.amChoking) return;
-    const suggested = (session.slot.suggested ??= new Set());
-    while (suggested.size < SUGGESTIONS_AHEAD && this.unseenCount > 0) {
+    const given = (session.slot.given ??= new Map());
+    let ahead = 0;
+    for (const stage of given.values()) if (stage === Given.suggested) ahead++;
+    for (; ahead < SUGGESTIONS_AHEAD && given.size < GIVEN_MAX && this.unseenCount > 0; ahead++) {
       const piece = this.order.at(0);
       if (!session.writeSuggest(piece)) return;
-      suggested.add(piece);
-      this.order.increment(piece);
+      this.give(given, piece, Given.suggested);
     }
+  }
+
+  private give(given: Map<number, Given>, piece: number, stage: Given): void {
+    if (given.size >= GIVEN_MAX) return;
+    given.set(piece, stage);
+    this.order.increment(piece);
   }
 }

@@ -14,7 +14,7 @@ import type { Bitfield } from "../wire/bitfield.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
 import type { Picker } from "./picker.ts";
-import { OUTSTANDING_AHEAD_MS, OUTSTANDING_GROWTH_MAX, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
+import { OUTSTANDING_AHEAD_MS, OUTSTANDING_GROWTH_MAX, SUGGESTIONS_EXPECTED_MS, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
 import type { PieceProgress } from "./progress.ts";
 import type { Session } from "./session.ts";
 
@@ -102,6 +102,7 @@ export class Download {
   // ---------------------------------------------------------------- choke, snub
 
   choked(session: Session): void {
+    session.source.clearSuggestions();
     // With BEP 6 each request is rejected or still answered; without, the choke has dropped them all.
     if (!session.fast) this.dropRequests(session, false);
     else this.disown(session);
@@ -120,6 +121,7 @@ export class Download {
     const progress = this.progressOf(piece);
     progress.unrequested(begin / UNIT_BYTES, unitsOf(length));
     if (progress.owner === session) progress.owner = null;
+    if (isUntouched(progress)) this.discard(progress);
     if (session.source.current === progress) session.source.current = null;
     // Turned down without a choke: asking again at once would go round and round.
     if (!session.peerChoking && !ours) session.source.restUntilMs = this.host.nowMs + REJECTED_REST_MS;
@@ -129,6 +131,7 @@ export class Download {
   suggested(session: Session, piece: number): void {
     if (this.finished || !this.picker.isMissing(piece)) return;
     session.source.addSuggestion(piece);
+    session.source.suggestedUntilMs = this.host.nowMs + SUGGESTIONS_EXPECTED_MS;
   }
 
   /** Rates, budgets, snubs and orphans; every tick. */
@@ -249,6 +252,12 @@ export class Download {
     const current = usable(source.current, session);
     source.current = current;
     if (current !== null && this.requestMissing(session, current)) return true;
+    if (current === null && !source.starved && this.picker.inFlight.length < this.inFlightMax) {
+      const piece = this.takeSuggestion(session);
+      if (piece >= 0) return this.beginPiece(session, piece);
+    }
+    // A seeder that hands out pieces nobody has is asked for no others: its line is the bottleneck of the start.
+    if (current === null && !source.starved && this.host.nowMs < source.suggestedUntilMs) return false;
     // Memory kept for an abandoned piece is put to use before any other is asked for.
     const orphan = this.picker.findOrphan(session);
     if (orphan !== null && this.requestMissing(session, orphan)) {
@@ -259,7 +268,7 @@ export class Download {
     }
     if (current !== null || orphan !== null) return false;
     if (source.missingCount > 0 && this.picker.inFlight.length < this.inFlightMax) {
-      const piece = this.pickNew(session);
+      const piece = this.picker.pickNew(session);
       if (piece >= 0) return this.beginPiece(session, piece);
     }
     const shared = this.picker.findShared(session);
@@ -270,11 +279,11 @@ export class Download {
     return this.picker.missingCount === 0 && this.requestCopy(session);
   }
 
-  private pickNew(session: Session): number {
+  /** A piece the remote seeder suggested and that is still missing, or -1. */
+  private takeSuggestion(session: Session): number {
     for (;;) {
       const piece = session.source.takeSuggestion();
-      if (piece < 0) return this.picker.pickNew(session);
-      if (this.picker.isMissing(piece) && session.remoteHave.has(piece)) return piece;
+      if (piece < 0 || (this.picker.isMissing(piece) && session.remoteHave.has(piece))) return piece;
     }
   }
 
@@ -353,14 +362,14 @@ export class Download {
     this.disown(session);
   }
 
-  /** Its pieces go on with whoever is free. A suspect piece starts again, so that it has one contributor. */
+  /** Its pieces go on with whoever is free; one of which nothing came yet is as good as not begun. */
   private disown(session: Session): void {
     session.source.current = null;
     for (let i = this.picker.inFlight.length - 1; i >= 0; i--) {
       const progress = this.picker.inFlight[i];
       if (progress.owner !== session) continue;
       progress.owner = null;
-      if (progress.singleSource && !session.isOpen && progress.missingCount + progress.receivedCount === progress.unitCount) this.discard(progress);
+      if (isUntouched(progress)) this.discard(progress);
     }
   }
 
@@ -440,6 +449,11 @@ export class Download {
     assert(progress !== null, "a piece being received has progress");
     return progress;
   }
+}
+
+/** Nothing of it was received, is arriving, or is asked for. */
+function isUntouched(progress: PieceProgress): boolean {
+  return progress.missingCount === progress.unitCount;
 }
 
 /** The piece a source is at, while it can go on with it. */

@@ -213,6 +213,7 @@ export class MetadataFetch implements SessionEvents {
   remoteUnchoked(): void {}
   remoteInterestChanged(): void {}
   suggested(): void {}
+  uploadQueued(): void {}
 
   weHave(): boolean {
     return false;

@@ -108,10 +108,16 @@ export const UNREQUESTED_BLOCKS_MAX = 32;
 export const SUGGESTIONS_KEPT = 16;
 /** How many pieces the seeder suggests ahead of what the peer has: the one being fetched and the next. */
 export const SUGGESTIONS_AHEAD = 2;
+/** A seeder that suggested is asked for nothing else until this long after: taking what others have from it cost 15 % of the whole time. */
+export const SUGGESTIONS_EXPECTED_MS = 500;
 /** Sources that may fetch the same unit at once in the endgame. */
 export const ENDGAME_COPIES_MAX = 2;
 
-/** A slot goes to the next in line after one piece or this long, whichever is first: a slow peer must not hold it. */
+/** Unchoked peers that ask for nothing, beside the slots: they begin without a round trip when they want something. */
+export const OFFERS = 8;
+/** A slot lasts for a piece and at least this: passing on more often breaks off pieces and asks for them twice. */
+export const SLOT_BYTES_MIN = 4 * MiB;
+/** A slot goes to the next in line after this long in any case: a slow peer must not hold it. */
 export const SLOT_MS_MAX = 5_000;
 /** A slot whose peer asks for nothing this long goes to the next in line. */
 export const SLOT_IDLE_MS = 500;

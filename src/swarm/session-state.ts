@@ -1,4 +1,5 @@
 /** What the parts of a swarm keep about a session: as a source, as a taker of an upload slot, and as a speaker of extensions. */
+import type { Given } from "./dispersal.ts";
 import type { PieceProgress } from "./progress.ts";
 import { SUGGESTIONS_KEPT } from "./policy.ts";
 
@@ -20,6 +21,8 @@ export class SourceState {
   starved = false;
   /** Its outbox had no room for a request. */
   waitsForRoom = false;
+  /** Until when more suggestions are expected of it, and nothing else is asked. */
+  suggestedUntilMs = 0;
   /** When payload last came, or when requests became outstanding after none were. */
   lastPayloadMs = 0;
   /** Bytes received when the rate was last measured. */
@@ -33,6 +36,11 @@ export class SourceState {
     this.suggestions ??= new Int32Array(SUGGESTIONS_KEPT);
     if (this.suggestionCount === SUGGESTIONS_KEPT) this.takeSuggestion();
     this.suggestions[this.suggestionCount++] = piece;
+  }
+
+  /** A choke takes the suggestions back. */
+  clearSuggestions(): void {
+    this.suggestionCount = 0;
   }
 
   /** The oldest suggestion, or -1. */
@@ -57,8 +65,8 @@ export class SlotState {
   lastPiece = -1;
   /** Bytes of payload begun and not yet sent. */
   sendingBytes = 0;
-  /** Pieces we suggested that it does not have yet; null: none. */
-  suggested: Set<number> | null = null;
+  /** Pieces it does not have yet that we suggested, that it asked for, or that it was sent some of; null: none. */
+  given: Map<number, Given> | null = null;
 }
 
 /** Kept by `extensions.ts` and `pex.ts`: the ids the remote peer gave (0: not offered) and what waits to be written. */

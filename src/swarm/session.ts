@@ -48,6 +48,8 @@ export interface SessionEvents {
   remoteUnchoked(session: Session): void;
   remoteInterestChanged(session: Session): void;
   weHave(piece: number): boolean;
+  /** A request of the remote peer was queued to be served. */
+  uploadQueued(session: Session, piece: number): void;
   /** A block's header arrived for an outstanding request: claim it? */
   blockArriving(session: Session, piece: number, begin: number, length: number): boolean;
   /** The claimed block that payload* names is complete. */
@@ -444,6 +446,7 @@ export class Session implements frames.FrameHandler {
     const crosses = Math.floor(begin / slab) !== Math.floor((begin + length - 1) / slab);
     if (this.amChoking || crosses || this.uploads.full || !this.events.weHave(piece)) return this.refuse(piece, begin, length);
     this.uploads.push(piece, begin, length);
+    this.events.uploadQueued(this, piece);
     this.wake();
   }
 

@@ -57,8 +57,8 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.picker = new Picker({ ...options, sessionsMax }, this.have);
     this.peers = new Peers(random);
     this.download = new Download(options, this.picker, this.have, actions, this);
-    this.choker = new Choker(options.uploadSlots, options.pieceBytes, this);
     this.dispersal = this.have.all ? new Dispersal(pieceCount, sessionsMax, random) : null;
+    this.choker = new Choker(options.uploadSlots, options.pieceBytes, this, this.dispersal);
     const pex = options.isPrivate ? null : new Pex(this.sessions);
     this.extensions = new Extensions({ ...options, wantsMetadata: false }, pex);
     this.bytesLeft = options.totalBytes;
@@ -265,7 +265,6 @@ export class Swarm implements SessionEvents, DownloadHost {
     if (!session.isOpen) return;
     this.download.sourceHas(session, piece);
     this.dispersal?.remoteHas(session, piece);
-    this.dispersal?.suggest(session);
     this.checkSeeds(session);
   }
 
@@ -287,7 +286,10 @@ export class Swarm implements SessionEvents, DownloadHost {
   remoteInterestChanged(session: Session): void {
     if (!session.isOpen) return;
     this.choker.interestChanged(session);
-    this.dispersal?.suggest(session);
+  }
+
+  uploadQueued(session: Session, piece: number): void {
+    this.dispersal?.requested(session, piece);
   }
 
   weHave(piece: number): boolean {
