@@ -15,7 +15,7 @@ import { encodeMetainfo, infoHashOfTorrent } from "../torrent/create.ts";
 import { makeExtentTable, makeRangeTable } from "../torrent/extents.ts";
 import { nameProblem } from "../torrent/metainfo.ts";
 import type { ImageInfo } from "../torrent/types.ts";
-import { formatBytes } from "../units.ts";
+import { formatBytes, KiB } from "../units.ts";
 import { VERSION } from "../version.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
 import { type PassOptions, type PassResult, runPass } from "./capture-pass.ts";
@@ -24,10 +24,13 @@ import { CLASSIFY_BLOCK_BYTES, gapForHoles } from "./classify.ts";
 import { dataRangesOf, wholeRange } from "./data-ranges.ts";
 import { readWriteMountOf } from "./mounted-source.ts";
 import { automaticPieceBytes, checkPieceBytes, SAMPLES } from "./piece-size.ts";
-import { complement, type RangeList } from "./range-list.ts";
+import { complement, joined, type RangeList } from "./range-list.ts";
 import { SaveFile } from "./save-file.ts";
 import type { WorkControl } from "./work-thread.ts";
 import { ZeroScanner } from "./zero-blocks.ts";
+
+/** Holes shorter than this are read like data: finding their zeros costs less than another read. */
+const READ_THROUGH_BYTES = 64 * KiB;
 
 export interface CaptureOptions {
   readonly sourcePath: string;
@@ -192,7 +195,7 @@ function readUntilItFits(
   for (;;) {
     const pass: PassOptions = {
       source,
-      ranges,
+      ranges: joined(ranges, READ_THROUGH_BYTES),
       classify: { ...limits, mergeGapBytes },
       pieceBytes,
       save,

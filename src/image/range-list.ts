@@ -61,6 +61,19 @@ export class RangeList {
   }
 }
 
+/** The same ranges with those joined that are less than `gapBytes` apart. */
+export function joined(list: RangeList, gapBytes: number): RangeList {
+  const wider = new RangeList();
+  let endBytes = 0;
+  for (let i = 0; i < list.count; i++) {
+    const nextEndBytes = list.offsetAt(i) + list.lengthAt(i);
+    if (i > 0 && list.offsetAt(i) - endBytes < gapBytes) wider.extendLast(nextEndBytes - endBytes);
+    else wider.push(list.offsetAt(i), list.lengthAt(i));
+    endBytes = nextEndBytes;
+  }
+  return wider;
+}
+
 /** What of [0, diskBytes) lies in no range of `list`, whose ranges ascend and do not overlap. */
 export function complement(list: RangeList, diskBytes: number): RangeList {
   const rest = new RangeList();

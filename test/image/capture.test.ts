@@ -1,8 +1,9 @@
 /** Captures of files and devices, judged by libtorrent and by rebuilding the source from the torrent. */
-import { describe, expect } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { closeSync, existsSync, openSync, readdirSync, statSync, truncateSync, utimesSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../../src/errors.ts";
+import { automaticPieceBytes } from "../../src/image/piece-size.ts";
 import { Interrupted } from "../../src/image/work-thread.ts";
 import { expectSameBytes } from "../harness/compare.ts";
 import { type Extent, sparseFile, stampedImage, writeFully, writeStamped } from "../harness/image.ts";
@@ -135,16 +136,20 @@ describe.each(["uring", "epoll"] as const)("capture over %s", (io) => {
 });
 
 describe("piece size", () => {
-  scopedTest("is chosen from what is not zero, also where nothing is a hole", async (scope) => {
+  test("makes about 4000 pieces within its bounds", () => {
+    expect(automaticPieceBytes(1)).toBe(256 * KiB);
+    expect(automaticPieceBytes(4000 * 256 * KiB)).toBe(256 * KiB);
+    expect(automaticPieceBytes(4000 * 256 * KiB + 1)).toBe(512 * KiB);
+    expect(automaticPieceBytes(16 * 1024 * MiB)).toBe(8 * MiB);
+    expect(automaticPieceBytes(1e13)).toBe(16 * MiB);
+  });
+
+  rootTest("is chosen from what of a disk is not zero", async (scope) => {
     const folder = scope.ramDir();
-    const source = join(folder, "image.raw");
-    // 2 GiB of holes but for 1.25 GiB would ask for 512 KiB; of that only the last quarter is not zero.
-    sparseFile(source, 64 * MiB);
-    const fd = openSync(source, "r+");
-    writeFully(fd, Buffer.alloc(48 * MiB), 0);
-    writeFully(fd, Buffer.alloc(16 * MiB, 0x55), 48 * MiB);
-    closeSync(fd);
-    expect(captureHere(source, folder).report.pieceBytes).toBe(256 * KiB);
+    const device = loopDevice(scope, 1536 * MiB);
+    writeStamped(device.path, [{ offsetBytes: 100 * MiB, lengthBytes: 64 * MiB }], 5);
+    expect(captureHere(device.path, folder).report.pieceBytes).toBe(256 * KiB);
+    expect(captureHere(device.path, folder, { extents: "all" }).report.pieceBytes).toBe(512 * KiB);
   });
 
   scopedTest("a given one is used or refused", async (scope) => {
