@@ -2,6 +2,8 @@
  * SIGINT, SIGTERM and SIGHUP: the first asks the command to stop cleanly, the second ends the process at
  * once. What is on the disk is right in both cases; a clean stop also tells trackers and peers.
  */
+import { readFileSync } from "node:fs";
+import { constants } from "node:os";
 import type { Output } from "./output.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -21,11 +23,20 @@ export function watchSignals(output: Output, endNow: () => never): SignalWatch {
     output.log("info", `${name}: stopping; once more ends at once`);
     controller.abort();
   };
-  for (const name of SIGNALS) process.on(name, handle);
+  const ignored = ignoredSignals();
+  // Whoever started us with nohup, or in the background of a script, wants these signals ignored.
+  const watched = SIGNALS.filter((name) => (ignored & (1n << BigInt(constants.signals[name] - 1))) === 0n);
+  for (const name of watched) process.on(name, handle);
   return {
     stopped: controller.signal,
     end: () => {
-      for (const name of SIGNALS) process.off(name, handle);
+      for (const name of watched) process.off(name, handle);
     },
   };
+}
+
+/** SigIgn of proc(5): bit n - 1 is set where signal n is ignored. */
+function ignoredSignals(): bigint {
+  const match = /^SigIgn:\s+([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"));
+  return match ? BigInt(`0x${match[1]}`) : 0n;
 }

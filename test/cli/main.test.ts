@@ -174,6 +174,18 @@ describe("exit codes", () => {
     });
   }
 
+  test("a signal that was ignored from the start stays so (nohup)", async () => {
+    const words = ["seed", torrent, image, "--port", "0", "--listen", "127.0.0.1", "--json"];
+    const child = Bun.spawn(["nohup", process.execPath, MAIN, ...words], { stdio: ["ignore", "pipe", "pipe"] });
+    await readUntil(child.stdout, "start");
+    child.kill("SIGHUP");
+    child.kill("SIGTERM");
+    expect(await child.exited).toBe(130);
+    const err = await new Response(child.stderr).text();
+    expect(err).toContain("SIGTERM: stopping");
+    expect(err).not.toContain("SIGHUP");
+  });
+
   test("130: the second signal ends a process at once", async () => {
     const child = spawn(["seed", torrent, image, "--port", "0", "--listen", "127.0.0.1", "--json"]);
     await readUntil(child.stdout, "start");
