@@ -129,7 +129,7 @@ export class Download {
   }
 
   suggested(session: Session, piece: number): void {
-    if (this.finished || !this.picker.isMissing(piece)) return;
+    if (this.finished || !this.picker.isWanted(piece)) return;
     session.source.addSuggestion(piece);
     session.source.suggestedUntilMs = this.host.nowMs + SUGGESTIONS_EXPECTED_MS;
   }
@@ -283,7 +283,7 @@ export class Download {
   private takeSuggestion(session: Session): number {
     for (;;) {
       const piece = session.source.takeSuggestion();
-      if (piece < 0 || (this.picker.isMissing(piece) && session.remoteHave.has(piece))) return piece;
+      if (piece < 0 || (this.picker.isWanted(piece) && session.remoteHave.has(piece))) return piece;
     }
   }
 

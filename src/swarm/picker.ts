@@ -162,9 +162,18 @@ export class Picker {
     return this.range;
   }
 
-  private pickInWindow(remoteHave: Bitfield): number {
+  /** May this missing piece be begun now: is it inside the window, where there is one? */
+  isWanted(piece: number): boolean {
+    return this.isMissing(piece) && (this.options.windowPieces === 0 || piece < this.windowEnd());
+  }
+
+  private windowEnd(): number {
     while (this.firstLacking < this.options.pieceCount && this.have.has(this.firstLacking)) this.firstLacking++;
-    const end = Math.min(this.options.pieceCount, this.firstLacking + this.options.windowPieces);
+    return Math.min(this.options.pieceCount, this.firstLacking + this.options.windowPieces);
+  }
+
+  private pickInWindow(remoteHave: Bitfield): number {
+    const end = this.windowEnd();
     let best = -1;
     let ties = 0;
     for (let piece = this.firstLacking; piece < end; piece++) {
