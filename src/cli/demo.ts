@@ -6,12 +6,12 @@ import { existsSync, mkdtempSync, rmSync, statfsSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ExitCode, Failure, usageError } from "../errors.ts";
-import { formatBytes, formatDuration, formatRate } from "../units.ts";
+import { formatBytes, formatRate } from "../units.ts";
 import { ChildProgram, type ProgramEvent } from "./child-program.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { firstDifference, makeDemoImage } from "./demo-image.ts";
 import { type OptionTable, size, text, value } from "./options.ts";
-import { progressText } from "./output.ts";
+import { progressText, secondsText } from "./output.ts";
 
 const NODES_MAX = 16;
 const LOOPBACK = "127.0.0.1";
@@ -248,11 +248,6 @@ function failed(who: string, program: ChildProgram, code: number): Failure {
     "demo-child",
     `${who} ended with exit code ${code}: ${program.problem ?? "it gave no reason"}`,
   );
-}
-
-/** A demonstration takes seconds, of which tenths are told. */
-function secondsText(seconds: number): string {
-  return seconds < 60 ? `${seconds.toFixed(1)} s` : formatDuration(seconds * 1000);
 }
 
 /** Columns wide enough for their longest cell, numbers to the right. */

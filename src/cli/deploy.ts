@@ -125,6 +125,7 @@ class DeployRun {
         return this.started(event);
       case "metadata":
         this.infoBytes = event.infoBytes;
+        if (metainfoOfInfo(event.infoBytes).isPrivate) this.discovery?.leaveNeighbours();
         return output.log("info", `${event.name}: ${formatBytes(event.bytesTotal)}`);
       case "progress":
         // While the target is read again that is what progress is about.
@@ -151,7 +152,7 @@ class DeployRun {
 
   private started({ port, backend, note }: Extract<PeerEvent, { type: "listening" }>): void {
     const { output, options } = this.context;
-    const { file, infoHash, name, trackers } = this.torrent;
+    const { file, infoHash, name, trackers, isPrivate } = this.torrent;
     const bytesTotal = file?.metainfo.extents.totalBytes ?? null;
     const size = bytesTotal === null ? "" : ` (${formatBytes(bytesTotal)})`;
     output.start(`${name ?? infoHash.toHex()}${size} to ${this.target}`, {
@@ -166,6 +167,8 @@ class DeployRun {
     if (note !== null) output.log("info", note);
     this.discovery = new Discovery({
       infoHash,
+      isPrivate,
+      listen: options.listen,
       port,
       tiers: trackers,
       trackers: options.tracker,

@@ -1,15 +1,21 @@
 /**
- * Where a peer hears of others while it runs: the trackers of its torrent and those that the user named.
- * Each of the user's trackers is announced to for itself; the torrent's tiers are taken as BEP 12 means them.
+ * Where a peer hears of others while it runs: the trackers of its torrent, those that the user named, and
+ * the local network (BEP 14) unless the torrent is private. Each of the user's trackers is announced to for
+ * itself; the torrent's tiers are taken as BEP 12 means them.
  */
 import { randomBytes } from "node:crypto";
 import type { PeerHandle } from "../peer/api.ts";
 import { Announcer } from "../tracker/announcer.ts";
+import { LocalDiscovery } from "../tracker/lsd.ts";
 import { VERSION } from "../version.ts";
 import type { Output } from "./output.ts";
 
 export interface DiscoveryOptions {
   readonly infoHash: Uint8Array;
+  /** BEP 27: peers come from trackers alone. */
+  readonly isPrivate: boolean;
+  /** Address that the peer listens on; null: all. */
+  readonly listen: string | null;
   /** TCP port that the peer listens on. */
   readonly port: number;
   /** Tiers of the torrent. */
@@ -26,6 +32,7 @@ export class Discovery {
   private readonly announcers: Announcer[];
   /** What each tracker last said was wrong, so that the same is told once. */
   private readonly troubles = new Map<string, string | null>();
+  private readonly neighbours: LocalDiscovery | null;
   private isComplete: boolean;
 
   constructor(private readonly options: DiscoveryOptions) {
@@ -34,6 +41,7 @@ export class Discovery {
     const peerId = makePeerId();
     this.announcers = groups.filter((tiers) => tiers.length > 0).map((tiers) => this.announcer(tiers, peerId));
     for (const announcer of this.announcers) announcer.start();
+    this.neighbours = options.isPrivate || isLoopback(options.listen) ? null : this.lookAround();
   }
 
   /** The last piece is there: trackers count this peer as a seed from now on. */
@@ -42,8 +50,14 @@ export class Discovery {
     for (const announcer of this.announcers) announcer.announceNow("completed");
   }
 
+  /** The torrent turned out to be private (BEP 27) when its metadata came. */
+  leaveNeighbours(): void {
+    this.neighbours?.stop();
+  }
+
   /** Says good-bye to the trackers; takes two seconds at most. */
   async stop(): Promise<void> {
+    this.neighbours?.stop();
     await Promise.all(this.announcers.map((announcer) => announcer.stop()));
   }
 
@@ -67,6 +81,20 @@ export class Discovery {
     });
   }
 
+  /** Discovery on the link is a help, never a condition: what does not work there is for who debugs. */
+  private lookAround(): LocalDiscovery {
+    const { infoHash, port, listen, peer, output } = this.options;
+    const isWildcard = listen === null || listen === "0.0.0.0" || listen === "::";
+    const neighbours = new LocalDiscovery({
+      onPeer: (_infoHash, address) => peer.addPeers([address], "lsd"),
+      onWarning: (message) => output.log("debug", message),
+      hosts: isWildcard ? undefined : [listen],
+    });
+    neighbours.add(infoHash.toHex(), port);
+    void neighbours.start();
+    return neighbours;
+  }
+
   private tell(url: string, trouble: string | null): void {
     const before = this.troubles.get(url) ?? null;
     this.troubles.set(url, trouble);
@@ -74,6 +102,10 @@ export class Discovery {
     if (trouble === null) this.options.output.log("debug", `tracker ${url}: answers again`);
     else this.options.output.warning("tracker", `tracker ${url}: ${trouble}; trying again`);
   }
+}
+
+function isLoopback(listen: string | null): boolean {
+  return listen !== null && (listen.startsWith("127.") || listen === "::1");
 }
 
 /** `-DS0100-` and 12 random bytes, as BEP 20 has it. */

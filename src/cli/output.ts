@@ -176,7 +176,7 @@ export class Output {
     const proof = done.verified ? "flushed and verified" : "flushed";
     this.line(
       `${what}: done and ${proof}, ${formatBytes(done.bytesFetched)} fetched in ` +
-        `${formatDuration(done.seconds * 1000)}${rate}${reused}, peak memory ${formatBytes(done.peakRssBytes)}`,
+        `${secondsText(done.seconds)}${rate}${reused}, peak memory ${formatBytes(done.peakRssBytes)}`,
     );
   }
 
@@ -240,6 +240,11 @@ export function progressText(progress: Progress): string {
     `ETA ${eta}`,
     peersText(progress.peers),
   ].join("  ");
+}
+
+/** `1.6 s`, or `2:05` from a minute on: a small image takes seconds, of which tenths matter. */
+export function secondsText(seconds: number): string {
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : formatDuration(seconds * 1000);
 }
 
 function peersText(peers: number): string {

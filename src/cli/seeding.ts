@@ -77,15 +77,19 @@ export class Seeding {
   }
 
   private hear(event: PeerEvent): void {
-    const { output, torrent, trackers, onProgress } = this.options;
+    const { output, torrent, trackers, listen, onProgress } = this.options;
     if (event.type === "listening") {
-      const { infoHash, trackers: tiers } = torrent.metainfo;
+      const { infoHash, isPrivate, trackers: tiers } = torrent.metainfo;
+      const { port } = event;
+      const { peer } = this;
       this.discovery = new Discovery({
         infoHash,
-        port: event.port,
+        isPrivate,
+        listen,
+        port,
         tiers,
         trackers,
-        peer: this.peer,
+        peer,
         isSeed: true,
         output,
       });
