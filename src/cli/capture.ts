@@ -14,7 +14,11 @@ const OPTIONS = {
   save: text("FILE", "write a sparse copy of the source as well, in the same pass"),
   tracker: repeated(trackerUrl("announce there; may be given more than once")),
   pieceSize: size("bytes of a piece, a power of two; without it what makes about 4000 pieces"),
-  extents: choice(["auto", "data", "all"], "what is sent: data leaves out what reads as zero, all sends every byte", "auto"),
+  extents: choice(
+    ["auto", "data", "all"],
+    "what is sent: data leaves out what reads as zero, all sends every byte",
+    "auto",
+  ),
   compat: choice(["ezio"], "make a torrent that EZIO can deploy: every byte is sent, in pieces of 16M"),
   mergeGap: size("zeros between data that are shorter are sent as data", "64K"),
   name: text("TEXT", "what the image is called; without it the source's file name"),
@@ -43,8 +47,17 @@ EZIO knows no zero ranges: with --compat ezio a raw source is sent as a whole.`,
     const { output, signal } = context;
     const work = workOf(context);
     const startMs = performance.now();
-    output.start(`capturing ${work.sourcePath}`, { command: "capture", source: work.sourcePath, torrent: work.outputPath });
-    const report = await runWork<CaptureOptions, CaptureReport>("image/capture-worker", work, workHooks(output, "capture"), signal);
+    output.start(`capturing ${work.sourcePath}`, {
+      command: "capture",
+      source: work.sourcePath,
+      torrent: work.outputPath,
+    });
+    const report = await runWork<CaptureOptions, CaptureReport>(
+      "image/capture-worker",
+      work,
+      workHooks(output, "capture"),
+      signal,
+    );
     if (report === null) return ExitCode.interrupted;
     tell(context, report, (performance.now() - startMs) / 1000);
     return ExitCode.done;
@@ -85,8 +98,12 @@ function tell({ output }: CaptureContext, report: CaptureReport, seconds: number
   });
   const zeros = report.zeroBytes > 0 ? `, ${formatBytes(report.zeroBytes)} of zeros are not sent` : "";
   const extents = report.extentCount === 1 ? "1 extent" : `${report.extentCount} extents`;
-  output.line(`${report.outputPath}: ${formatBytes(report.payloadBytes)} of ${formatBytes(report.diskBytes)} in ${extents}${zeros}`);
-  output.line(`  name ${report.name}, ${report.pieceCount} pieces of ${formatBytes(report.pieceBytes)}, info hash ${report.infoHash}`);
+  output.line(
+    `${report.outputPath}: ${formatBytes(report.payloadBytes)} of ${formatBytes(report.diskBytes)} in ${extents}${zeros}`,
+  );
+  output.line(
+    `  name ${report.name}, ${report.pieceCount} pieces of ${formatBytes(report.pieceBytes)}, info hash ${report.infoHash}`,
+  );
   if (report.savedPath !== null) output.line(`  copy saved to ${report.savedPath}`);
   output.line(`  took ${formatDuration(seconds * 1000)}, ${formatRate(report.payloadBytes / seconds)}`);
 }

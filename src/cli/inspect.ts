@@ -81,8 +81,10 @@ function* textOf(metainfo: Metainfo, list: number): Generator<string> {
   if (image !== null) {
     yield `source      a ${image.kind} of ${sizeText(image.diskBytes)}, sectors of ${image.sectorBytes} bytes`;
     if (image.filesystems) yield `filesystems ${image.filesystems.map((type) => type || "-").join(" ")}`;
-  } else if (metainfo.layout === "single") yield "source      an ordinary torrent of one file, written from the disk's start";
-  else yield `source      made by EZIO or partclone: reaches to byte ${rangesEndBytes(extents)} of the disk, no zero ranges`;
+  } else if (metainfo.layout === "single")
+    yield "source      an ordinary torrent of one file, written from the disk's start";
+  else
+    yield `source      made by EZIO or partclone: reaches to byte ${rangesEndBytes(extents)} of the disk, no zero ranges`;
   if (metainfo.sourcePath !== null) yield `captured    from ${metainfo.sourcePath}`;
   for (const tier of metainfo.trackers) yield `tracker     ${tier.join(" ")}`;
   if (metainfo.isPrivate) yield "private     peers come from its trackers alone";
@@ -96,6 +98,7 @@ function sizeText(bytes: number): string {
 
 function* rangesText(title: string, ranges: RangeTable, list: number): Generator<string> {
   yield `${title.padEnd(11)} ${ranges.count}, ${formatBytes(rangesTotalBytes(ranges))}`;
-  for (const { offsetBytes, lengthBytes } of listed(ranges, list)) yield `  ${String(offsetBytes).padStart(16)} ${String(lengthBytes).padStart(16)}`;
+  for (const { offsetBytes, lengthBytes } of listed(ranges, list))
+    yield `  ${String(offsetBytes).padStart(16)} ${String(lengthBytes).padStart(16)}`;
   if (ranges.count > list) yield `  and ${ranges.count - list} more (--list ${ranges.count})`;
 }

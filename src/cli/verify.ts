@@ -26,7 +26,14 @@ the disk. Nothing is written.`,
     timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
   },
   examples: ["diskswarm verify classroom.torrent /dev/sda", "diskswarm verify classroom.torrent classroom.raw --json"],
-  exitCodes: [ExitCode.done, ExitCode.failed, ExitCode.usage, ExitCode.integrity, ExitCode.nothingToFetch, ExitCode.interrupted],
+  exitCodes: [
+    ExitCode.done,
+    ExitCode.failed,
+    ExitCode.usage,
+    ExitCode.integrity,
+    ExitCode.nothingToFetch,
+    ExitCode.interrupted,
+  ],
   async run({ arguments: words, options, output, signal }) {
     const { metainfo } = await loadTorrentFile(words[0]!, { timeoutMs: options.timeout, signal, output });
     const targetPath = words[1]!;
@@ -80,7 +87,13 @@ export function faultSummary(report: VerifyReport): string {
   return parts.join(" and ");
 }
 
-function tellEnd(output: Output, report: VerifyReport, targetPath: string, bytesTotal: number, seconds: number): ExitCode {
+function tellEnd(
+  output: Output,
+  report: VerifyReport,
+  targetPath: string,
+  bytesTotal: number,
+  seconds: number,
+): ExitCode {
   if (!isProven(report)) {
     output.error("bad-data", `${targetPath} does not hold the image: ${faultSummary(report)}; deploy it again`);
     return ExitCode.integrity;
@@ -96,6 +109,8 @@ function tellEnd(output: Output, report: VerifyReport, targetPath: string, bytes
     pieceCount: report.pieceCount,
     bytesRead: report.bytesRead,
   });
-  output.line(`${targetPath}: all ${report.pieceCount} pieces match, ${formatBytes(report.bytesRead)} read in ${formatDuration(seconds * 1000)}`);
+  output.line(
+    `${targetPath}: all ${report.pieceCount} pieces match, ${formatBytes(report.bytesRead)} read in ${formatDuration(seconds * 1000)}`,
+  );
   return ExitCode.done;
 }

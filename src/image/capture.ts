@@ -108,7 +108,11 @@ function refuseMounted(source: CaptureSource, force: boolean, control: WorkContr
   const mount = readWriteMountOf(source.deviceId);
   if (mount === null) return;
   const what = `${source.path} is being written to: ${mount.device} is mounted read-write on ${mount.folder}`;
-  if (!force) throw refusedTarget("source-mounted", `${what}; unmount it, remount it read-only, or capture it as it is with --force`);
+  if (!force)
+    throw refusedTarget(
+      "source-mounted",
+      `${what}; unmount it, remount it read-only, or capture it as it is with --force`,
+    );
   control.warning("source-mounted", `${what}; the image may be inconsistent`);
 }
 
@@ -117,13 +121,21 @@ function failIfChanged(source: CaptureSource, force: boolean, control: WorkContr
   const change = source.changed();
   if (change === null) return;
   const what = `${source.path} ${change} while it was captured`;
-  if (!force || !source.isBlockDevice) throw new Failure(ExitCode.failed, "source-changed", `${what}; stop what writes to it and capture again`);
+  if (!force || !source.isBlockDevice)
+    throw new Failure(ExitCode.failed, "source-changed", `${what}; stop what writes to it and capture again`);
   control.warning("source-changed", `${what}; the image may be inconsistent`);
 }
 
 /** Reads the source. The answer writes the torrent, to be called when the copy has its name. */
-function captureSource(source: CaptureSource, save: SaveFile | null, options: CaptureOptions, control: WorkControl): () => CaptureReport {
-  const ranges = source.isBlockDevice ? wholeRange(source.sizeBytes) : dataRangesOf(source.bufferedFd, source.path, source.sizeBytes);
+function captureSource(
+  source: CaptureSource,
+  save: SaveFile | null,
+  options: CaptureOptions,
+  control: WorkControl,
+): () => CaptureReport {
+  const ranges = source.isBlockDevice
+    ? wholeRange(source.sizeBytes)
+    : dataRangesOf(source.bufferedFd, source.path, source.sizeBytes);
   const all = options.ezio || options.extents === "all";
   const pieceBytes = choosePieceBytes(source, ranges, all, options);
   const { result, mergeGapBytes } = readUntilItFits(source, ranges, all, pieceBytes, save, options, control);
@@ -167,7 +179,8 @@ function shareOfData(source: CaptureSource, ranges: RangeList): number {
     let rangeStartBytes = 0;
     for (let sample = 0; sample < SAMPLES; sample++) {
       const positionBytes = Math.floor((ranges.totalBytes * (sample + 0.5)) / SAMPLES);
-      while (range < ranges.count && positionBytes >= rangeStartBytes + ranges.lengthAt(range)) rangeStartBytes += ranges.lengthAt(range++);
+      while (range < ranges.count && positionBytes >= rangeStartBytes + ranges.lengthAt(range))
+        rangeStartBytes += ranges.lengthAt(range++);
       if (range === ranges.count) break;
       const offsetBytes = ranges.offsetAt(range) + positionBytes - rangeStartBytes;
       const result = pread(source.bufferedFd, memory.address, CLASSIFY_BLOCK_BYTES, offsetBytes);
@@ -217,10 +230,19 @@ function readUntilItFits(
 function warnOfWiderGap(wantedBytes: number, usedBytes: number, result: PassResult, control: WorkControl): void {
   if (usedBytes === wantedBytes) return;
   const price = `${formatBytes(result.mergedZeroBytes)} of zeros are sent as data`;
-  control.warning("merge-gap", `the merge gap was raised from ${formatBytes(wantedBytes)} to ${formatBytes(usedBytes)} to stay below ${EXTENTS_CAPTURE_MAX} extents: ${price}`);
+  control.warning(
+    "merge-gap",
+    `the merge gap was raised from ${formatBytes(wantedBytes)} to ${formatBytes(usedBytes)} to stay below ${EXTENTS_CAPTURE_MAX} extents: ${price}`,
+  );
 }
 
-function makeTorrent(source: CaptureSource, result: PassResult, zeros: RangeList, pieceBytes: number, options: CaptureOptions): Uint8Array {
+function makeTorrent(
+  source: CaptureSource,
+  result: PassResult,
+  zeros: RangeList,
+  pieceBytes: number,
+  options: CaptureOptions,
+): Uint8Array {
   const extents = result.extents.table();
   const zeroRanges = zeros.table();
   const image: ImageInfo = {

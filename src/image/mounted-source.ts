@@ -12,7 +12,10 @@ export interface Mount {
 }
 
 /** The first read-write mount of the block device `deviceId` (`major:minor`) or of what is built on it, or null. */
-export function readWriteMountOf(deviceId: string, mountinfo = readFileSync("/proc/self/mountinfo", "utf8")): Mount | null {
+export function readWriteMountOf(
+  deviceId: string,
+  mountinfo = readFileSync("/proc/self/mountinfo", "utf8"),
+): Mount | null {
   const devices = new Set<string>();
   const names = new Set<string>();
   collect(deviceId, devices, names);
@@ -56,10 +59,10 @@ function parseLine(line: string): (Mount & { deviceId: string; isWritable: boole
   const [, device, superOptions] = after.split(" ");
   // A read-only bind mount of a writable filesystem is writable: the superblock's option counts.
   const isWritable = superOptions.split(",").includes("rw");
-  return { deviceId: fields[2], folder: unescape(fields[4]), device: unescape(device), isWritable };
+  return { deviceId: fields[2], folder: unescapeOctal(fields[4]), device: unescapeOctal(device), isWritable };
 }
 
 /** Blanks in paths are written as `\040`. */
-function unescape(text: string): string {
+function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
 }

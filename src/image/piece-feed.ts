@@ -73,7 +73,13 @@ export class PieceFeed implements HashHandler {
 
   /** `end` was called and every hash is there. */
   get done(): boolean {
-    return this.#ended && this.isEmpty && !this.#pieceOpen && this.#unfinished === 0 && this.#hashedBytes === this.#payloadBytes;
+    return (
+      this.#ended &&
+      this.isEmpty &&
+      !this.#pieceOpen &&
+      this.#unfinished === 0 &&
+      this.#hashedBytes === this.#payloadBytes
+    );
   }
 
   /** Payload goes on with memory of a slab. */

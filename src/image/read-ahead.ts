@@ -13,8 +13,8 @@ import { CLASSIFY_BLOCK_BYTES } from "./classify.ts";
 import type { SlabHolds } from "./piece-feed.ts";
 import type { RangeList } from "./range-list.ts";
 
-/** Reads in flight: enough for an NVMe disk, and in order for a hard disk. */
-export const READS_MAX = 16;
+/** Reads in flight: 8 MiB keep an NVMe disk busy, and are in order for a hard disk. */
+export const READS_MAX = 8;
 
 export interface ReadSource {
   readonly path: string;
@@ -95,7 +95,8 @@ export class ReadAhead implements SlabHolds {
 
   /** Starts as many reads as there are slabs and room for. */
   pump(): void {
-    while (this.#readsInFlight < READS_MAX && this.#free.length > 0 && this.#range < this.ranges.count) this.#startNext();
+    while (this.#readsInFlight < READS_MAX && this.#free.length > 0 && this.#range < this.ranges.count)
+      this.#startNext();
   }
 
   /** The next slab in disk order, held once by the caller, or -1 while it is being read. */
@@ -116,7 +117,8 @@ export class ReadAhead implements SlabHolds {
       // The filesystem opened with O_DIRECT but cannot read with it.
       this.#direct = false;
     } else if (result !== -Errno.EINTR && result !== -Errno.EAGAIN) {
-      if (result <= 0) throw diskFault(this.source.path, "read", this.#diskOffset[slab] + this.#doneBytes[slab], result);
+      if (result <= 0)
+        throw diskFault(this.source.path, "read", this.#diskOffset[slab] + this.#doneBytes[slab], result);
       this.#doneBytes[slab] = Math.min(this.#doneBytes[slab] + result, this.#length[slab]);
     }
     if (this.#doneBytes[slab] < this.#length[slab]) this.#read(slab);
@@ -143,12 +145,19 @@ export class ReadAhead implements SlabHolds {
   #read(slab: number): void {
     const doneBytes = this.#doneBytes[slab];
     // Ranges of our own captures start on a block; others, and what follows a short read, go buffered.
-    const isAligned = (this.#diskOffset[slab] + doneBytes) % CLASSIFY_BLOCK_BYTES === 0 && doneBytes % CLASSIFY_BLOCK_BYTES === 0;
+    const isAligned =
+      (this.#diskOffset[slab] + doneBytes) % CLASSIFY_BLOCK_BYTES === 0 && doneBytes % CLASSIFY_BLOCK_BYTES === 0;
     const direct = this.#direct && isAligned;
     const leftBytes = this.#length[slab] - doneBytes;
     const lengthBytes = direct ? Math.ceil(leftBytes / CLASSIFY_BLOCK_BYTES) * CLASSIFY_BLOCK_BYTES : leftBytes;
     const fd = direct ? this.source.directFd : this.source.bufferedFd;
-    this.reactor.read(fd, this.address(slab) + doneBytes, lengthBytes, this.#diskOffset[slab] + doneBytes, this.firstToken + slab);
+    this.reactor.read(
+      fd,
+      this.address(slab) + doneBytes,
+      lengthBytes,
+      this.#diskOffset[slab] + doneBytes,
+      this.firstToken + slab,
+    );
     this.#readsInFlight++;
   }
 }

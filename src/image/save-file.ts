@@ -29,7 +29,8 @@ export class SaveFile {
     this.path = join(realFolder(givenPath), basename(givenPath));
     const existing = statSync(this.path, { throwIfNoEntry: false });
     if (existing && realpathSync(this.path) === sourcePath) throw refused(this.path, "it is the source itself");
-    if (existing && !existing.isFile()) throw refused(this.path, "it is not a regular file; to write a disk use deploy");
+    if (existing && !existing.isFile())
+      throw refused(this.path, "it is not a regular file; to write a disk use deploy");
     this.#temporaryPath = temporaryName(this.path);
     this.#fd = open(this.#temporaryPath, O_WRONLY | O_CREAT | O_EXCL);
     if (this.#fd < 0) throw refused(this.#temporaryPath, errnoText(this.#fd));

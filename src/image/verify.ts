@@ -62,7 +62,11 @@ const MEMORY_BYTES_MAX = 256 * MiB;
 const QUEUE_DEPTH = 128;
 
 /** Verifies in a thread of its own. Null when `signal` stopped it; rejects with the Failure that ended it. */
-export function verifyTarget(options: VerifyOptions, hooks: WorkHooks, signal: AbortSignal): Promise<VerifyReport | null> {
+export function verifyTarget(
+  options: VerifyOptions,
+  hooks: WorkHooks,
+  signal: AbortSignal,
+): Promise<VerifyReport | null> {
   return runWork<VerifyOptions, VerifyReport>("image/verify-worker", options, hooks, signal);
 }
 
@@ -94,12 +98,24 @@ function verifyWith(reactor: Reactor, source: Source, { metainfo }: VerifyOption
   const zeros = metainfo.image === null ? null : zeroRangesToRead(source.files, metainfo.image.zeroRanges);
   const payloadBytes = metainfo.extents.totalBytes;
   const totalBytes = payloadBytes + (zeros?.totalBytes ?? 0);
-  const bad = scanPieces(reactor, source, metainfo, { ...control, progress: (done) => control.progress(done, totalBytes) });
-  const nonZero = zeros === null ? [] : findNonZero(reactor, source.files, zeros, { ...control, progress: (done) => control.progress(payloadBytes + done, totalBytes) });
+  const bad = scanPieces(reactor, source, metainfo, {
+    ...control,
+    progress: (done) => control.progress(done, totalBytes),
+  });
+  const nonZero =
+    zeros === null
+      ? []
+      : findNonZero(reactor, source.files, zeros, {
+          ...control,
+          progress: (done) => control.progress(payloadBytes + done, totalBytes),
+        });
   return {
     pieceCount: metainfo.pieceCount,
     badPieceCount: bad.length,
-    badPieces: bad.sort((a, b) => a - b).slice(0, BAD_LISTED_MAX).map((index) => describe(metainfo, index)),
+    badPieces: bad
+      .sort((a, b) => a - b)
+      .slice(0, BAD_LISTED_MAX)
+      .map((index) => describe(metainfo, index)),
     badZeroBytes: nonZero.reduce((sum, range) => sum + range.lengthBytes, 0),
     badZeroRanges: nonZero.slice(0, BAD_LISTED_MAX),
     bytesRead: totalBytes,
@@ -120,7 +136,12 @@ function scanPieces(reactor: Reactor, source: Source, metainfo: Metainfo, contro
   const { pieceBytes, extents } = metainfo;
   const workers = availableParallelism();
   const memory = mapMemory(Math.min(MEMORY_BYTES_MAX, Math.max(SCAN_MEMORY_BYTES, (workers + 1) * pieceBytes)));
-  const hasher = openHasher({ address: memory.address, lengthBytes: memory.lengthBytes, contextsMax: workers * 2, workers: workers > 1 ? workers : 0 });
+  const hasher = openHasher({
+    address: memory.address,
+    lengthBytes: memory.lengthBytes,
+    contextsMax: workers * 2,
+    workers: workers > 1 ? workers : 0,
+  });
   const zeroRanges = metainfo.image?.zeroRanges ?? null;
   const scan = new PieceScan({
     reactor,
@@ -158,8 +179,13 @@ function describe(metainfo: Metainfo, index: PieceIndex): BadPiece {
   const { extents, pieceBytes } = metainfo;
   const ranges: DiskRange[] = [];
   let rangeCount = 0;
-  forEachSegment(extents, pieceOffset(pieceBytes, index), pieceLengthBytes(extents.totalBytes, pieceBytes, index), (offsetBytes, _torrent, lengthBytes) => {
-    if (rangeCount++ < RANGES_LISTED_MAX) ranges.push({ offsetBytes, lengthBytes });
-  });
+  forEachSegment(
+    extents,
+    pieceOffset(pieceBytes, index),
+    pieceLengthBytes(extents.totalBytes, pieceBytes, index),
+    (offsetBytes, _torrent, lengthBytes) => {
+      if (rangeCount++ < RANGES_LISTED_MAX) ranges.push({ offsetBytes, lengthBytes });
+    },
+  );
   return { index, ranges, rangeCount };
 }

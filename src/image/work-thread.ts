@@ -50,10 +50,12 @@ export function serveWork<Options, Result>(work: (options: Options, control: Wor
 
 function reportOf(error: unknown): WorkReport<never> {
   if (error instanceof Interrupted) return { type: "interrupted" };
-  if (error instanceof Failure) return { type: "failed", exitCode: error.exitCode, code: error.code, message: error.message };
+  if (error instanceof Failure)
+    return { type: "failed", exitCode: error.exitCode, code: error.code, message: error.message };
   const problem = error instanceof Error ? error : new Error(String(error));
   // An error of the operating system (a folder without permission) names its call and path; it is no bug.
   const { errno, code } = problem as NodeJS.ErrnoException;
-  if (typeof errno === "number") return { type: "failed", exitCode: 1, code: code ?? "failed", message: problem.message };
+  if (typeof errno === "number")
+    return { type: "failed", exitCode: 1, code: code ?? "failed", message: problem.message };
   return { type: "bug", message: problem.message, stack: problem.stack ?? problem.message };
 }

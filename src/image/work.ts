@@ -33,7 +33,12 @@ export interface WorkStart<Options> {
  * Runs the work of that worker to its end. Resolves with its result, or null when `signal` stopped it and it
  * has cleaned up; rejects with the Failure that ended it.
  */
-export function runWork<Options, Result>(name: WorkerName, options: Options, hooks: WorkHooks, signal: AbortSignal): Promise<Result | null> {
+export function runWork<Options, Result>(
+  name: WorkerName,
+  options: Options,
+  hooks: WorkHooks,
+  signal: AbortSignal,
+): Promise<Result | null> {
   const stop = new SharedArrayBuffer(4);
   const requestStop = () => void Atomics.store(new Int32Array(stop), 0, 1);
   if (signal.aborted) requestStop();
@@ -50,7 +55,8 @@ export function runWork<Options, Result>(name: WorkerName, options: Options, hoo
       else if (report.type === "failed") reject(new Failure(report.exitCode, report.code, report.message));
       else reject(bugOf(report.message, report.stack));
     };
-    worker.onerror = (event: ErrorEvent) => reject(new Failure(Code.failed, "internal", `the ${name} thread failed: ${event.message}`));
+    worker.onerror = (event: ErrorEvent) =>
+      reject(new Failure(Code.failed, "internal", `the ${name} thread failed: ${event.message}`));
   });
   return ended.finally(() => {
     signal.removeEventListener("abort", requestStop);

@@ -19,7 +19,9 @@ const SLEEP_MS = 200;
 export function zeroRangesToRead(disk: OpenDisk, zeroRanges: RangeTable): RangeList {
   const wanted = new RangeList();
   for (let i = 0; i < zeroRanges.count; i++) wanted.push(zeroRanges.diskOffsetBytes[i], zeroRanges.lengthBytes[i]);
-  return disk.kind === "block" ? wanted : intersection(wanted, dataRangesOf(disk.bufferedFd, disk.path, disk.sizeBytes));
+  return disk.kind === "block"
+    ? wanted
+    : intersection(wanted, dataRangesOf(disk.bufferedFd, disk.path, disk.sizeBytes));
 }
 
 /** What lies in both lists; each ascends without overlap. */
@@ -80,7 +82,8 @@ class FoundRuns {
 
   data(lengthBytes: number): void {
     const last = this.runs.at(-1);
-    if (last !== undefined && last.offsetBytes + last.lengthBytes === this.positionBytes) last.lengthBytes += lengthBytes;
+    if (last !== undefined && last.offsetBytes + last.lengthBytes === this.positionBytes)
+      last.lengthBytes += lengthBytes;
     else this.runs.push({ offsetBytes: this.positionBytes, lengthBytes });
     this.positionBytes += lengthBytes;
   }

@@ -101,7 +101,12 @@ describe.each(["uring", "epoll"] as const)("capture over %s", (io) => {
     for (let seed = 1; seed <= 12; seed++) {
       const diskBytes = randomImage(source, seed);
       const mergeGapBytes = [0, 4096, 16384, 65536][seed % 4];
-      const { report, metainfo } = captureHere(source, folder, { io, mergeGapBytes, pieceBytes: 16 * KiB << seed % 3, savePath: saved });
+      const { report, metainfo } = captureHere(source, folder, {
+        io,
+        mergeGapBytes,
+        pieceBytes: (16 * KiB) << (seed % 3),
+        savePath: saved,
+      });
       rebuild(metainfo, source, rebuilt, diskBytes);
       expectSameBytes(rebuilt, source, diskBytes);
       expectSameBytes(saved, source, diskBytes);
@@ -158,7 +163,10 @@ describe("piece size", () => {
     const { report } = captureHere(source, folder, { pieceBytes: 16 * KiB });
     expect(report).toMatchObject({ pieceBytes: 16 * KiB, pieceCount: 64 });
     for (const pieceBytes of [8 * KiB, 300 * KiB, 32 * MiB]) {
-      expect(failureOf(() => captureHere(source, folder, { pieceBytes }))).toMatchObject({ exitCode: 2, code: "usage" });
+      expect(failureOf(() => captureHere(source, folder, { pieceBytes }))).toMatchObject({
+        exitCode: 2,
+        code: "usage",
+      });
     }
     expect(failureOf(() => captureHere(source, folder, { pieceBytes: 16 * KiB, ezio: true })).exitCode).toBe(2);
   });
@@ -195,33 +203,41 @@ describe("what is sent", () => {
       const source = stampedImage(join(folder, "image.raw"), lengthBytes, lengthBytes);
       const { metainfo, report } = captureHere(source, folder, { pieceBytes: 16 * KiB });
       expect(metainfo.extents.totalBytes).toBe(lengthBytes);
-      expect({ lengthBytes, bad: readWithLibtorrent(report.outputPath, source).badPieces }).toEqual({ lengthBytes, bad: [] });
+      expect({ lengthBytes, bad: readWithLibtorrent(report.outputPath, source).badPieces }).toEqual({
+        lengthBytes,
+        bad: [],
+      });
     }
   });
 
   scopedTest("the same source gives the same torrent", async (scope) => {
     const folder = scope.ramDir();
     const source = stampedImage(join(folder, "image.raw"), LAYOUT_BYTES, 7, LAYOUT);
-    const hashes = (["uring", "epoll"] as const).flatMap((io) => [true, false].map((direct) => captureHere(source, folder, { io, direct }).report.infoHash));
+    const hashes = (["uring", "epoll"] as const).flatMap((io) =>
+      [true, false].map((direct) => captureHere(source, folder, { io, direct }).report.infoHash),
+    );
     expect(new Set(hashes).size).toBe(1);
   });
 
-  scopedTest("200,000 runs of data end in few enough extents, with one reading where the holes are known", async (scope) => {
-    const folder = scope.ramDir();
-    const source = join(folder, "image.raw");
-    const runs = 200_000;
-    sparseFile(source, runs * 8192);
-    const fd = openSync(source, "r+");
-    for (let i = 0; i < runs; i++) writeSync(fd, Buffer.of(1), 0, 1, i * 8192);
-    closeSync(fd);
-    const { report, metainfo, warnings } = captureHere(source, folder, { mergeGapBytes: 4096 });
-    expect(warnings).toEqual(["merge-gap"]);
-    expect(report.mergeGapBytes).toBe(8192);
-    expect(report.extentCount).toBe(1);
-    expect(report.mergedZeroBytes).toBe((runs - 1) * 4096);
-    expect(metainfo.extents.count).toBe(1);
-    expect(readWithLibtorrent(report.outputPath, source).badPieces).toEqual([]);
-  });
+  scopedTest(
+    "200,000 runs of data end in few enough extents, with one reading where the holes are known",
+    async (scope) => {
+      const folder = scope.ramDir();
+      const source = join(folder, "image.raw");
+      const runs = 200_000;
+      sparseFile(source, runs * 8192);
+      const fd = openSync(source, "r+");
+      for (let i = 0; i < runs; i++) writeSync(fd, Buffer.of(1), 0, 1, i * 8192);
+      closeSync(fd);
+      const { report, metainfo, warnings } = captureHere(source, folder, { mergeGapBytes: 4096 });
+      expect(warnings).toEqual(["merge-gap"]);
+      expect(report.mergeGapBytes).toBe(8192);
+      expect(report.extentCount).toBe(1);
+      expect(report.mergedZeroBytes).toBe((runs - 1) * 4096);
+      expect(metainfo.extents.count).toBe(1);
+      expect(readWithLibtorrent(report.outputPath, source).badPieces).toEqual([]);
+    },
+  );
 
   scopedTest("zeros that only reading finds make it read again", async (scope) => {
     const folder = scope.ramDir();
@@ -287,7 +303,8 @@ describe("refusals and failures leave nothing behind", () => {
     const source = stampedImage(join(folder, "image.raw"), 64 * MiB, 1);
     for (const io of ["uring", "epoll"] as const) {
       let asked = 0;
-      const stop = () => captureHere(source, folder, { io, savePath: join(folder, "saved.raw") }, { stopped: () => ++asked > 3 });
+      const stop = () =>
+        captureHere(source, folder, { io, savePath: join(folder, "saved.raw") }, { stopped: () => ++asked > 3 });
       expect(stop).toThrow(Interrupted);
       expect(readdirSync(folder)).toEqual(["image.raw"]);
     }

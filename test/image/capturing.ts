@@ -16,7 +16,12 @@ export interface Captured {
 }
 
 /** Captures `sourcePath` into `folder`/image.torrent. */
-export function captureHere(sourcePath: string, folder: string, options: Partial<CaptureOptions> = {}, control: Partial<WorkControl> = {}): Captured {
+export function captureHere(
+  sourcePath: string,
+  folder: string,
+  options: Partial<CaptureOptions> = {},
+  control: Partial<WorkControl> = {},
+): Captured {
   const warnings: string[] = [];
   const work: CaptureOptions = {
     sourcePath,
@@ -33,13 +38,21 @@ export function captureHere(sourcePath: string, folder: string, options: Partial
     direct: true,
     ...options,
   };
-  const watch: WorkControl = { stopped: () => false, progress: () => {}, warning: (code) => void warnings.push(code), ...control };
+  const watch: WorkControl = {
+    stopped: () => false,
+    progress: () => {},
+    warning: (code) => void warnings.push(code),
+    ...control,
+  };
   const report = capture(work, watch);
   return { report, metainfo: parseMetainfo(readFileSync(work.outputPath)), warnings };
 }
 
 export function rangesOf(table: RangeTable): Extent[] {
-  return Array.from({ length: table.count }, (_, i) => ({ offsetBytes: table.diskOffsetBytes[i], lengthBytes: table.lengthBytes[i] }));
+  return Array.from({ length: table.count }, (_, i) => ({
+    offsetBytes: table.diskOffsetBytes[i],
+    lengthBytes: table.lengthBytes[i],
+  }));
 }
 
 /**
@@ -77,5 +90,7 @@ export interface LibtorrentReading {
 }
 
 export function readWithLibtorrent(torrentPath: string, sourcePath: string): LibtorrentReading {
-  return JSON.parse(run([PYTHON, join(import.meta.dir, "libtorrent_check.py"), torrentPath, sourcePath])) as LibtorrentReading;
+  return JSON.parse(
+    run([PYTHON, join(import.meta.dir, "libtorrent_check.py"), torrentPath, sourcePath]),
+  ) as LibtorrentReading;
 }

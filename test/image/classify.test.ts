@@ -16,10 +16,18 @@ function classify(runs: readonly Run[], options: Partial<ClassifierOptions> = {}
     data: (offset: number, length: number) => void sent.push(`${offset}+${length}`),
     zeros: (length: number) => void sent.push(`0*${length}`),
   };
-  const classifier = new Classifier({ diskBytes, mergeGapBytes: 64 * KiB, extentsMax: 1000, all: false, ...options }, sink);
+  const classifier = new Classifier(
+    { diskBytes, mergeGapBytes: 64 * KiB, extentsMax: 1000, all: false, ...options },
+    sink,
+  );
   for (const [kind, length] of runs) classifier[kind](length);
   classifier.finish();
-  return { classifier, sent, extents: listed(classifier.extents), zeros: listed(complement(classifier.extents, diskBytes)) };
+  return {
+    classifier,
+    sent,
+    extents: listed(classifier.extents),
+    zeros: listed(complement(classifier.extents, diskBytes)),
+  };
 }
 
 function listed(list: RangeList): [number, number][] {

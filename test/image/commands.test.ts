@@ -22,7 +22,13 @@ describe("command lines", () => {
     const captured = await succeed(scope, ["capture", source, ...flags], { cwd: folder });
     const done = await captured.done();
     expect(readdirSync(folder).sort()).toEqual(["classroom.raw", "classroom.torrent"]);
-    expect(done).toMatchObject({ bytesTotal: 2 * MiB + 4096, diskBytes: 16 * MiB, extentCount: 1, flushed: true, verified: false });
+    expect(done).toMatchObject({
+      bytesTotal: 2 * MiB + 4096,
+      diskBytes: 16 * MiB,
+      extentCount: 1,
+      flushed: true,
+      verified: false,
+    });
     expect(done.peakRssBytes).toBeGreaterThan(10 * MiB);
     expect(eventsNamed(captured.events, "start")).toHaveLength(1);
     expect(eventsNamed(captured.events, "progress").length).toBeGreaterThan(0);
@@ -44,7 +50,10 @@ describe("command lines", () => {
       sourcePath: source,
     });
 
-    expect(await (await succeed(scope, ["verify", torrent, source])).done()).toMatchObject({ verified: true, bytesTotal: 2 * MiB + 4096 });
+    expect(await (await succeed(scope, ["verify", torrent, source])).done()).toMatchObject({
+      verified: true,
+      bytesTotal: 2 * MiB + 4096,
+    });
     const fd = openSync(source, "r+");
     writeSync(fd, Buffer.of(1), 0, 1, 5 * MiB);
     writeSync(fd, Buffer.of(1), 0, 1, 8 * MiB);
@@ -52,7 +61,9 @@ describe("command lines", () => {
     const bad = start(scope, ["verify", torrent, source]);
     const ended = await bad.expectExit(3);
     expect(ended.stderr).toMatch(/1 of 9 pieces differ and 4\.00 KiB that should be zero are not/);
-    expect(eventsNamed(bad.events, "bad-piece")).toMatchObject([{ piece: 4, ranges: [{ offsetBytes: 5 * MiB, lengthBytes: 256 * 1024 }] }]);
+    expect(eventsNamed(bad.events, "bad-piece")).toMatchObject([
+      { piece: 4, ranges: [{ offsetBytes: 5 * MiB, lengthBytes: 256 * 1024 }] },
+    ]);
     expect(eventsNamed(bad.events, "bad-zero-range")).toMatchObject([{ offsetBytes: 8 * MiB, lengthBytes: 4096 }]);
     expect(eventsNamed(bad.events, "done")).toEqual([]);
   });
@@ -62,7 +73,16 @@ describe("command lines", () => {
     const source = join(folder, "image.raw");
     // Holes that --extents all has to hash: minutes of work from no memory.
     sparseFile(source, 2 ** 40);
-    const run = start(scope, ["capture", source, "-o", join(folder, "image.torrent"), "--extents", "all", "--save", join(folder, "copy.raw")]);
+    const run = start(scope, [
+      "capture",
+      source,
+      "-o",
+      join(folder, "image.torrent"),
+      "--extents",
+      "all",
+      "--save",
+      join(folder, "copy.raw"),
+    ]);
     await run.event("progress");
     run.child.signal("SIGINT");
     await run.expectExit(130);

@@ -27,7 +27,13 @@ function setUp(ranges: readonly [number, number][], slabCount: number, source = 
   } as unknown as Reactor;
   const list = new RangeList();
   for (const [offset, length] of ranges) list.push(offset, length);
-  const reads = new ReadAhead(reactor, source, list, { address: 1 << 20, slabBytes: SLAB, count: slabCount }, FIRST_TOKEN);
+  const reads = new ReadAhead(
+    reactor,
+    source,
+    list,
+    { address: 1 << 20, slabBytes: SLAB, count: slabCount },
+    FIRST_TOKEN,
+  );
   reads.pump();
   return { reads, submitted };
 }
@@ -40,7 +46,11 @@ describe("read ahead", () => {
     reads.completed(submitted[1].slab, SLAB);
     expect(reads.take()).toBe(-1);
     reads.completed(submitted[0].slab, SLAB);
-    expect([reads.take(), reads.take(), reads.take()].map((slab) => reads.diskOffset(slab))).toEqual([0, SLAB, 2 * SLAB]);
+    expect([reads.take(), reads.take(), reads.take()].map((slab) => reads.diskOffset(slab))).toEqual([
+      0,
+      SLAB,
+      2 * SLAB,
+    ]);
     expect(reads.ended).toBe(true);
     expect(reads.bytesTaken).toBe(3 * SLAB);
   });

@@ -25,7 +25,12 @@ const EXTENTS: Extent[] = [
   { offsetBytes: 16 * MiB, lengthBytes: 300 },
 ];
 
-function verifyHere(metainfo: Metainfo, targetPath: string, options: Partial<VerifyOptions> = {}, control: Partial<WorkControl> = {}): VerifyReport {
+function verifyHere(
+  metainfo: Metainfo,
+  targetPath: string,
+  options: Partial<VerifyOptions> = {},
+  control: Partial<WorkControl> = {},
+): VerifyReport {
   const work: VerifyOptions = { metainfo, targetPath, io: "auto", direct: "auto", ...options };
   return verify(work, { stopped: () => false, progress: () => {}, warning: () => {}, ...control });
 }
@@ -98,7 +103,9 @@ describe("verify", () => {
       expect(isProven(report)).toBe(true);
       expect(report.bytesRead).toBe(16 * MiB);
       overwrite(device.path, 16 * MiB - 512);
-      expect(verifyHere(metainfo, device.path).badZeroRanges).toEqual([{ offsetBytes: 16 * MiB - 4096, lengthBytes: 4096 }]);
+      expect(verifyHere(metainfo, device.path).badZeroRanges).toEqual([
+        { offsetBytes: 16 * MiB - 4096, lengthBytes: 4096 },
+      ]);
     });
   }
 
