@@ -12,7 +12,18 @@ describe("HOST:PORT", () => {
     expect(parseHostAndPort("node-7.lab:1")).toEqual({ host: "node-7.lab", port: 1 });
     expect(parseHostAndPort("[FD00::0:7]:65535")).toEqual({ host: "fd00::7", port: 65535 });
   });
-  for (const bad of ["", "10.0.0.7", ":6881", "a:0", "a:65536", "a:b", "fd00::7:6881", "[fd00::7]", "[nonsense]:1", "a b:1"]) {
+  for (const bad of [
+    "",
+    "10.0.0.7",
+    ":6881",
+    "a:0",
+    "a:65536",
+    "a:b",
+    "fd00::7:6881",
+    "[fd00::7]",
+    "[nonsense]:1",
+    "a b:1",
+  ]) {
     test(`${JSON.stringify(bad)} is none`, () => expect(parseHostAndPort(bad)).toBeNull());
   }
 
@@ -42,7 +53,8 @@ describe("addresses that nodes reach", () => {
     docker0: [info("172.17.0.1")],
     eth0: [info("10.0.0.1"), info("fe80::1"), info("fd00::1")],
   };
-  const routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\n";
+  const routes =
+    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\n";
 
   test("the interface with the default route comes first, link-local never", () => {
     expect(reachableHosts(null, interfaces, routes)).toEqual(["10.0.0.1", "172.17.0.1", "[fd00::1]"]);

@@ -153,7 +153,12 @@ describe("magnet links", () => {
   test("hash, name, trackers and peers", async () => {
     const hash = "0123456789abcdef0123456789abcdef01234567";
     const loaded = await load(`magnet:?xt=urn:btih:${hash}&dn=lab&tr=http%3A%2F%2Fa%2Fannounce&x.pe=10.0.0.7:6881`);
-    expect(loaded).toMatchObject({ file: null, name: "lab", trackers: [["http://a/announce"]], peers: ["10.0.0.7:6881"] });
+    expect(loaded).toMatchObject({
+      file: null,
+      name: "lab",
+      trackers: [["http://a/announce"]],
+      peers: ["10.0.0.7:6881"],
+    });
     expect(loaded.infoHash.toHex()).toBe(hash);
   });
 
