@@ -229,6 +229,7 @@ export class Output {
 
 /** `42.0%  5.2 GiB of 12.4 GiB  112.3 MiB/s  ETA 1:02  12 peers` */
 export function progressText(progress: Progress): string {
+  if (progress.phase === "metadata") return `asking the swarm what the image is  ${peersText(progress.peers)}`;
   // Rounded down: 100.0% is for all of it.
   const share = progress.bytesTotal > 0 ? Math.floor((progress.bytesDone / progress.bytesTotal) * 1000) / 10 : 100;
   const eta = progress.etaSeconds === null ? "-:--" : formatDuration(progress.etaSeconds * 1000);

@@ -18,7 +18,7 @@ export class PeerProgress {
     this.noteTotal(stats.phase, stats.phase === "fetch" ? stats.bytesFetched : stats.bytesDone);
     const { phase, bytesDone, bytesTotal, peers } = stats;
     const rateBytesPerSecond = this.meter.bytesPerSecond;
-    const etaSeconds = this.meter.etaSeconds(Math.max(0, bytesTotal - bytesDone));
+    const etaSeconds = phase === "metadata" ? null : this.meter.etaSeconds(Math.max(0, bytesTotal - bytesDone));
     this.output.progress({ bytesDone, bytesTotal, rateBytesPerSecond, etaSeconds, peers, phase });
   }
 

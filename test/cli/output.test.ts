@@ -62,6 +62,11 @@ describe("text", () => {
     expect(progressText({ ...progress(0.99999), etaSeconds: null, peers: 1 })).toContain(" 99.9%");
   });
 
+  test("before the metadata came there is nothing to count", () => {
+    const nothing = { ...progress(0), bytesTotal: 0, phase: "metadata", peers: 2 };
+    expect(progressText(nothing)).toBe("asking the swarm what the image is  2 peers");
+  });
+
   test("a log gets a line every few seconds, and the last one", () => {
     const { out, clock, output } = setUp();
     for (let i = 0; i <= 200; i++) {
