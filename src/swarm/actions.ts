@@ -32,7 +32,12 @@ export type PeerOrigin = "tracker" | "pex" | "lsd" | "user";
 
 /** For logs and the progress line; never one per block. */
 export type SwarmReport =
-  | { readonly kind: "peer-connected"; readonly address: PeerAddress; readonly client: string; readonly outgoing: boolean }
+  | {
+      readonly kind: "peer-connected";
+      readonly address: PeerAddress;
+      readonly client: string;
+      readonly outgoing: boolean;
+    }
   /** `reason` is null where the remote peer or the network ended the connection. */
   | { readonly kind: "peer-dropped"; readonly address: PeerAddress; readonly reason: CloseReason | null }
   | { readonly kind: "banned"; readonly address: PeerAddress; readonly piece: PieceIndex }

@@ -46,7 +46,8 @@ export class Choker {
   /** Everything begun for the session is sent: at the end of a piece its slot may move on. */
   blocksSent(session: Session): void {
     session.slot.lastUploadMs = this.host.nowMs;
-    if (session.slot.slotBytes < Math.max(this.pieceBytes, SLOT_BYTES_MIN) || !session.isOpen || session.amChoking) return;
+    if (session.slot.slotBytes < Math.max(this.pieceBytes, SLOT_BYTES_MIN) || !session.isOpen || session.amChoking)
+      return;
     if (session.uploadCount > 0 && session.uploadPiece(0) === session.slot.lastPiece) return;
     this.passOn(session);
     this.fill();
@@ -58,7 +59,10 @@ export class Choker {
     for (const session of this.host.sessions) {
       if (session.amChoking || !session.isOpen) continue;
       const slot = session.slot;
-      const idle = session.uploadCount === 0 && slot.sendingBytes === 0 && now - Math.max(slot.lastUploadMs, slot.sinceMs) >= SLOT_IDLE_MS;
+      const idle =
+        session.uploadCount === 0 &&
+        slot.sendingBytes === 0 &&
+        now - Math.max(slot.lastUploadMs, slot.sinceMs) >= SLOT_IDLE_MS;
       if (!session.peerInterested ? this.mayEnd(session) : false) this.end(session);
       else if (idle || now - slot.sinceMs >= SLOT_MS_MAX) this.passOn(session);
     }

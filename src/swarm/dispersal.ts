@@ -37,7 +37,8 @@ export class Dispersal {
   }
 
   remoteHasSet(session: Session): void {
-    for (let piece = 0; piece < this.pieceCount; piece++) if (session.remoteHave.has(piece)) this.order.increment(piece);
+    for (let piece = 0; piece < this.pieceCount; piece++)
+      if (session.remoteHave.has(piece)) this.order.increment(piece);
   }
 
   remoteHas(session: Session, piece: number): void {
@@ -49,7 +50,8 @@ export class Dispersal {
   /** The peer asked us for a block of the piece. */
   requested(session: Session, piece: number): void {
     if (session.remoteHave.has(piece)) return;
-    const given = (session.slot.given ??= new Map());
+    session.slot.given ??= new Map();
+    const given = session.slot.given;
     const stage = given.get(piece);
     if (stage === undefined) this.give(given, piece, Given.requested);
     else if (stage === Given.suggested) given.set(piece, Given.requested);
@@ -82,7 +84,8 @@ export class Dispersal {
   /** Keeps a few suggestions ahead of a peer that we serve, while there are pieces nobody has. */
   suggest(session: Session): void {
     if (!session.isOpen || !session.fast || session.amChoking) return;
-    const given = (session.slot.given ??= new Map());
+    session.slot.given ??= new Map();
+    const given = session.slot.given;
     let ahead = 0;
     for (const stage of given.values()) if (stage === Given.suggested) ahead++;
     for (; ahead < SUGGESTIONS_AHEAD && given.size < GIVEN_MAX && this.unseenCount > 0; ahead++) {

@@ -14,7 +14,13 @@ import type { Bitfield } from "../wire/bitfield.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
 import type { Picker } from "./picker.ts";
-import { OUTSTANDING_AHEAD_MS, OUTSTANDING_GROWTH_MAX, SUGGESTIONS_EXPECTED_MS, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
+import {
+  OUTSTANDING_AHEAD_MS,
+  OUTSTANDING_GROWTH_MAX,
+  SUGGESTIONS_EXPECTED_MS,
+  type SwarmOptions,
+  UNIT_BYTES,
+} from "./policy.ts";
 import type { PieceProgress } from "./progress.ts";
 import type { Session } from "./session.ts";
 
@@ -52,7 +58,8 @@ export class Download {
     private readonly host: DownloadHost,
   ) {
     // Small pieces: several are needed to keep one source busy.
-    this.inFlightMax = options.piecesInFlightMax * Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
+    this.inFlightMax =
+      options.piecesInFlightMax * Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
   }
 
   /** Nothing is fetched: we have all, or we only seed. */
@@ -93,7 +100,8 @@ export class Download {
     }
     this.dropRequests(session, false);
     if (!session.source.countedAsSeed) {
-      for (let piece = 0; piece < this.options.pieceCount; piece++) if (session.remoteHave.has(piece)) this.picker.rarity.decrement(piece);
+      for (let piece = 0; piece < this.options.pieceCount; piece++)
+        if (session.remoteHave.has(piece)) this.picker.rarity.decrement(piece);
     }
     this.forgetStarved(session);
     this.refillOthers();
@@ -225,7 +233,8 @@ export class Download {
     const source = session.source;
     if (!this.mayRequest(session)) return;
     while (session.outstanding.count < session.requestsMax && !session.outstanding.full) {
-      if (session.outstandingBytes > 0 && session.outstandingBytes + this.blockBytes(session) > source.budgetBytes) return;
+      if (session.outstandingBytes > 0 && session.outstandingBytes + this.blockBytes(session) > source.budgetBytes)
+        return;
       if (session.room < REQUEST_ROOM_BYTES) {
         source.waitsForRoom = true;
         return;
@@ -238,13 +247,20 @@ export class Download {
   refillOthers(): void {
     if (this.refilling || this.finished) return;
     this.refilling = true;
-    for (const session of this.host.sessions) if (session.outstandingBytes < session.source.budgetBytes) this.refill(session);
+    for (const session of this.host.sessions)
+      if (session.outstandingBytes < session.source.budgetBytes) this.refill(session);
     this.refilling = false;
   }
 
   private mayRequest(session: Session): boolean {
     const source = session.source;
-    return session.isOpen && !session.peerChoking && source.lackedCount > 0 && this.host.nowMs >= source.restUntilMs && !this.finished;
+    return (
+      session.isOpen &&
+      !session.peerChoking &&
+      source.lackedCount > 0 &&
+      this.host.nowMs >= source.restUntilMs &&
+      !this.finished
+    );
   }
 
   private requestNext(session: Session): boolean {
@@ -382,7 +398,12 @@ export class Download {
       if (session === winner) continue;
       const ring = session.outstanding;
       for (let i = ring.count - 1; i >= 0; i--) {
-        if (ring.piece(i) !== progress.piece || ring.begin(i) >= begin + length || ring.begin(i) + ring.length(i) <= begin) continue;
+        if (
+          ring.piece(i) !== progress.piece ||
+          ring.begin(i) >= begin + length ||
+          ring.begin(i) + ring.length(i) <= begin
+        )
+          continue;
         progress.unrequested(ring.begin(i) / UNIT_BYTES, unitsOf(ring.length(i)));
         session.cancel(i);
       }

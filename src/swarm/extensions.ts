@@ -59,7 +59,13 @@ export class Extensions {
   }
 
   /** A message that is no handshake: served or passed on. Handshakes are read with `readHandshake`. */
-  received(nowMs: number, session: Session, extendedId: number, payload: Uint8Array, learn: (addresses: PeerAddress[]) => void): void {
+  received(
+    nowMs: number,
+    session: Session,
+    extendedId: number,
+    payload: Uint8Array,
+    learn: (addresses: PeerAddress[]) => void,
+  ): void {
     if (extendedId === OUR_PEX_ID && this.pex !== null) {
       if (!this.pex.mayReceive(nowMs, session)) return;
       learn(decodePex(payload).added.map((peer) => peer.address));

@@ -22,7 +22,8 @@ import { Extensions, readHandshake } from "./extensions.ts";
 import { banKeyOf, Peers } from "./peers.ts";
 import { TICK_MS, TUNING_DEFAULT, UNIT_BYTES } from "./policy.ts";
 import type { Random } from "./random.ts";
-import { Phase, Session, type SessionConfig, type SessionEvents } from "./session.ts";
+import { Phase, Session } from "./session.ts";
+import type { SessionConfig, SessionEvents } from "./session-events.ts";
 
 /** Largest info dictionary fetched: 800,000 pieces, or 200,000 extents. */
 export const METADATA_BYTES_MAX = 16 * MiB;
@@ -93,7 +94,10 @@ export class MetadataFetch implements SessionEvents {
     };
     this.peers = new Peers(options.random);
     const { listenPort } = options;
-    this.extensions = new Extensions({ metadata: null, wantsMetadata: true, isPrivate: true, listenPort, blockBytesMax: UNIT_BYTES }, null);
+    this.extensions = new Extensions(
+      { metadata: null, wantsMetadata: true, isPrivate: true, listenPort, blockBytesMax: UNIT_BYTES },
+      null,
+    );
   }
 
   // ---------------------------------------------------------------- events
@@ -127,7 +131,11 @@ export class MetadataFetch implements SessionEvents {
       session.takeControl(bytes);
     } catch (error) {
       if (!(error instanceof PeerFault)) throw error;
-      this.drop(session, session.triedEncryption ? "encrypted" : session.wrongTorrent ? "wrong-torrent" : "fault", error.message);
+      this.drop(
+        session,
+        session.triedEncryption ? "encrypted" : session.wrongTorrent ? "wrong-torrent" : "fault",
+        error.message,
+      );
     }
   }
 
@@ -161,8 +169,12 @@ export class MetadataFetch implements SessionEvents {
     this.lastTickMs = nowMs;
     for (const session of [...this.sessions]) {
       const asked = this.askedMs.get(session);
-      if (asked !== undefined && nowMs - asked >= ANSWER_TIMEOUT_MS) this.drop(session, "timeout", "does not answer metadata requests");
-      else if (session.phase === Phase.handshake && nowMs - session.uselessSinceMs >= TUNING_DEFAULT.handshakeTimeoutMs) {
+      if (asked !== undefined && nowMs - asked >= ANSWER_TIMEOUT_MS)
+        this.drop(session, "timeout", "does not answer metadata requests");
+      else if (
+        session.phase === Phase.handshake &&
+        nowMs - session.uselessSinceMs >= TUNING_DEFAULT.handshakeTimeoutMs
+      ) {
         this.drop(session, "timeout", "no handshake");
       }
     }
@@ -242,7 +254,8 @@ export class MetadataFetch implements SessionEvents {
   private offered(session: Session, payload: Uint8Array): void {
     const bytes = readHandshake(session, payload);
     if (session.ext.metadataId === 0 || bytes === null) return;
-    if (bytes > METADATA_BYTES_MAX) throw new PeerFault(`metadata of ${bytes} bytes, at most ${METADATA_BYTES_MAX} are fetched`);
+    if (bytes > METADATA_BYTES_MAX)
+      throw new PeerFault(`metadata of ${bytes} bytes, at most ${METADATA_BYTES_MAX} are fetched`);
     this.sizes.set(session, bytes);
     this.ask(session);
   }
@@ -269,7 +282,8 @@ export class MetadataFetch implements SessionEvents {
   private metadataMessage(session: Session, payload: Uint8Array): void {
     const message = decodeMetadataMessage(payload);
     if (message.kind === "request") {
-      if (session.ext.metadataId !== 0) session.writeExtended(session.ext.metadataId, encodeMetadataReject(message.piece));
+      if (session.ext.metadataId !== 0)
+        session.writeExtended(session.ext.metadataId, encodeMetadataReject(message.piece));
       return;
     }
     const attempt = this.attempt;
@@ -282,7 +296,8 @@ export class MetadataFetch implements SessionEvents {
     }
     const begin = message.piece * METADATA_PIECE_BYTES;
     const expected = Math.min(METADATA_PIECE_BYTES, attempt.bytes.length - begin);
-    if (message.data.length !== expected) throw new PeerFault(`metadata piece ${message.piece} of ${message.data.length} bytes, expected ${expected}`);
+    if (message.data.length !== expected)
+      throw new PeerFault(`metadata piece ${message.piece} of ${message.data.length} bytes, expected ${expected}`);
     attempt.bytes.set(message.data, begin);
     attempt.pieces[message.piece] = "here";
     attempt.contributors.add(session);
@@ -314,7 +329,8 @@ export class MetadataFetch implements SessionEvents {
     this.askedMs.delete(session);
     const attempt = this.attempt;
     if (attempt === null) return;
-    for (let piece = 0; piece < attempt.pieceCount; piece++) if (attempt.pieces[piece] === session) attempt.pieces[piece] = null;
+    for (let piece = 0; piece < attempt.pieceCount; piece++)
+      if (attempt.pieces[piece] === session) attempt.pieces[piece] = null;
     const size = attempt.bytes.length;
     if (attempt.only === null) for (const other of this.sizes.values()) if (other === size) return;
     if (attempt.only === null || attempt.only === session) this.attempt = null;

@@ -60,7 +60,8 @@ export class Peers {
     let chosen: KnownPeer | null = null;
     let candidates = 0;
     for (const peer of this.known.values()) {
-      if (peer.contact !== Contact.idle || peer.dialAfterMs > nowMs || peer.isSelf || (peer.isSeed && !seedsToo)) continue;
+      if (peer.contact !== Contact.idle || peer.dialAfterMs > nowMs || peer.isSelf || (peer.isSeed && !seedsToo))
+        continue;
       if (this.bans.has(peer.address.host)) continue;
       if (this.random.below(++candidates) === 0) chosen = peer;
     }

@@ -28,7 +28,8 @@ export class Pex {
     const ext = session.ext;
     if (ext.pexId === 0 || !session.isOpen || nowMs < ext.pexNextMs) return;
     if (session.room < EXTENDED_OVERHEAD_BYTES + Math.min(MESSAGE_BYTES_MAX, session.roomMax / 2)) return;
-    const told = (ext.pexTold ??= new Set());
+    ext.pexTold ??= new Set();
+    const told = ext.pexTold;
     const current = new Set<string>();
     const added: PexPeer[] = [];
     const dropped: PeerAddress[] = [];

@@ -203,7 +203,10 @@ export class Picker {
 /** A suspect piece has one contributor at most: nothing of another source may be in it or on its way. */
 function mayContinueAlone(progress: PieceProgress, source: Session): boolean {
   if (progress.missingCount + progress.receivedCount !== progress.unitCount) return false;
-  return progress.contributors.length === 0 || (progress.contributors.length === 1 && progress.contributors[0] === source.banKey);
+  return (
+    progress.contributors.length === 0 ||
+    (progress.contributors.length === 1 && progress.contributors[0] === source.banKey)
+  );
 }
 
 /**

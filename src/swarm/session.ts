@@ -15,54 +15,14 @@ import type { PeerAddress } from "../wire/address.ts";
 import { Bitfield } from "../wire/bitfield.ts";
 import * as frames from "../wire/frames.ts";
 import { equalBytes, HANDSHAKE_BYTES, HandshakeReader, writeHandshake } from "../wire/handshake.ts";
-import type { Outbox } from "./actions.ts";
 import { BlockRing } from "./block-ring.ts";
 import { REQUESTS_OUTSTANDING_MAX, UNREQUESTED_BLOCKS_MAX } from "./policy.ts";
+import { FrameOutbox } from "./frame-outbox.ts";
+import type { SessionConfig, SessionEvents } from "./session-events.ts";
 import { ExtensionState, SlotState, SourceState } from "./session-state.ts";
 
-/** Kept free in every outbox so that `uploadStarted` always finds room for its piece header. */
-const OUTBOX_RESERVE_BYTES = frames.PIECE_HEADER_BYTES;
 /** Below this much room nothing more is read: what is read may need an answer. */
 const ANSWER_ROOM_BYTES = 64;
-
-export interface SessionConfig {
-  readonly infoHash: Uint8Array;
-  readonly peerId: Uint8Array;
-  /** null while only metadata is fetched. */
-  readonly pieceCount: number | null;
-  readonly pieceBytes: number;
-  readonly totalBytes: number;
-  readonly slabBytes: number;
-  readonly blockBytesMax: number;
-}
-
-/** What a session tells its swarm, in the middle of an event; the swarm may write to the session from it. */
-export interface SessionEvents {
-  readonly nowMs: number;
-  /** Our handshake may be written: at once when we dialled, else when the info hash was right. */
-  opened(session: Session): void;
-  remoteHas(session: Session, piece: number): void;
-  /** The bitfield, have-all or have-none arrived. */
-  remoteHasSet(session: Session): void;
-  remoteChoked(session: Session): void;
-  remoteUnchoked(session: Session): void;
-  remoteInterestChanged(session: Session): void;
-  weHave(piece: number): boolean;
-  /** A request of the remote peer was queued to be served. */
-  uploadQueued(session: Session, piece: number): void;
-  /** A block's header arrived for an outstanding request: claim it? */
-  blockArriving(session: Session, piece: number, begin: number, length: number): boolean;
-  /** The claimed block that payload* names is complete. */
-  blockReceived(session: Session): void;
-  /** An outstanding request came to nothing: turned down by the remote peer, or (`ours`) its answer could not be taken. */
-  rejected(session: Session, piece: number, begin: number, length: number, ours: boolean): void;
-  suggested(session: Session, piece: number): void;
-  extended(session: Session, extendedId: number, payload: Uint8Array): void;
-  /** The outbox was emptied: write what waits. */
-  room(session: Session): void;
-  /** There is something to send or to serve. */
-  wake(session: Session): void;
-}
 
 export const enum Phase {
   handshake,
@@ -71,12 +31,11 @@ export const enum Phase {
   closing,
 }
 
-export class Session implements frames.FrameHandler {
+export class Session extends FrameOutbox implements frames.FrameHandler {
   /** The host's connection object. */
   userData: unknown = null;
   phase = Phase.handshake;
-  /** BEP 6 and BEP 10 are offered by both sides. */
-  fast = false;
+  /** BEP 10 is offered by both sides. */
   extensions = false;
   remotePeerId: Uint8Array | null = null;
   /** What the remote peer has. */
@@ -128,7 +87,6 @@ export class Session implements frames.FrameHandler {
 
   private readonly handshakeReader = new HandshakeReader();
   private readonly reader: frames.FrameReader;
-  private readonly out: { buffer: Uint8Array; lengthBytes: number };
   /** The handshake is written (or may no longer be). */
   private handshakeWritten = false;
   /** A message that must follow "what I have" arrived. */
@@ -143,11 +101,11 @@ export class Session implements frames.FrameHandler {
     readonly id: number,
     readonly address: PeerAddress,
     readonly outgoing: boolean,
-    outbox: Uint8Array,
+    outboxBuffer: Uint8Array,
     private readonly config: SessionConfig,
     private readonly events: SessionEvents,
   ) {
-    this.out = { buffer: outbox, lengthBytes: 0 };
+    super(outboxBuffer);
     this.reader = new frames.FrameReader(config.pieceCount, this);
     this.remoteHave = new Bitfield(config.pieceCount ?? 0);
     this.lastReceivedMs = events.nowMs;
@@ -166,10 +124,6 @@ export class Session implements frames.FrameHandler {
   }
 
   // ---------------------------------------------------------------- the host's side
-
-  get outbox(): Outbox {
-    return this.out;
-  }
 
   /** Gives the filled outbox back to the host and takes `other`, empty. Returns the bytes to send from the old one. */
   swapOutbox(other: Uint8Array): number {
@@ -249,7 +203,13 @@ export class Session implements frames.FrameHandler {
     assert(this.uploadCount > 0, "an upload waits");
     if (this.out.buffer.length - this.out.lengthBytes < frames.PIECE_HEADER_BYTES) return false;
     const length = this.uploads.length(0);
-    this.out.lengthBytes = frames.writePieceHeader(this.out.buffer, this.out.lengthBytes, this.uploads.piece(0), this.uploads.begin(0), length);
+    this.out.lengthBytes = frames.writePieceHeader(
+      this.out.buffer,
+      this.out.lengthBytes,
+      this.uploads.piece(0),
+      this.uploads.begin(0),
+      length,
+    );
     this.uploads.shift();
     return true;
   }
@@ -267,7 +227,13 @@ export class Session implements frames.FrameHandler {
   cancel(i: number): void {
     const ring = this.outstanding;
     if (this.room >= frames.REQUEST_FRAME_BYTES) {
-      this.out.lengthBytes = frames.writeCancel(this.out.buffer, this.out.lengthBytes, ring.piece(i), ring.begin(i), ring.length(i));
+      this.out.lengthBytes = frames.writeCancel(
+        this.out.buffer,
+        this.out.lengthBytes,
+        ring.piece(i),
+        ring.begin(i),
+        ring.length(i),
+      );
       this.wake();
     }
     this.cancelledBlocks++;
@@ -306,16 +272,6 @@ export class Session implements frames.FrameHandler {
     return this.toldChoking && this.rejects.count === 0;
   }
 
-  /** Bytes that may be written now. */
-  get room(): number {
-    return this.out.buffer.length - this.out.lengthBytes - OUTBOX_RESERVE_BYTES;
-  }
-
-  /** Bytes that may be written into an empty outbox. */
-  get roomMax(): number {
-    return this.out.buffer.length - OUTBOX_RESERVE_BYTES;
-  }
-
   /** Writes choke, rejects, unchoke and interest as far as there is room; the rest follows when there is. */
   flushState(): void {
     if (this.phase !== Phase.open) return;
@@ -325,7 +281,9 @@ export class Session implements frames.FrameHandler {
     }
     while (this.rejects.count > 0 && this.room >= frames.REQUEST_FRAME_BYTES) {
       const ring = this.rejects;
-      this.wrote(frames.writeReject(this.out.buffer, this.out.lengthBytes, ring.piece(0), ring.begin(0), ring.length(0)));
+      this.wrote(
+        frames.writeReject(this.out.buffer, this.out.lengthBytes, ring.piece(0), ring.begin(0), ring.length(0)),
+      );
       ring.shift();
     }
     if (!this.amChoking && this.toldChoking && this.room >= frames.STATE_FRAME_BYTES) {
@@ -339,50 +297,8 @@ export class Session implements frames.FrameHandler {
     }
   }
 
-  /** Returns false where there is no room now. */
-  writeHave(piece: number): boolean {
-    if (this.room < frames.HAVE_FRAME_BYTES) return false;
-    this.wrote(frames.writeHave(this.out.buffer, this.out.lengthBytes, piece));
-    return true;
-  }
-
-  /** Returns false where there is no room now. */
-  writeSuggest(piece: number): boolean {
-    if (this.room < frames.HAVE_FRAME_BYTES) return false;
-    this.wrote(frames.writeSuggest(this.out.buffer, this.out.lengthBytes, piece));
-    return true;
-  }
-
-  /** Returns false where there is no room now. */
-  writeExtended(extendedId: number, payload: Uint8Array): boolean {
-    if (this.room < frames.EXTENDED_OVERHEAD_BYTES + payload.length) return false;
-    this.wrote(frames.writeExtended(this.out.buffer, this.out.lengthBytes, extendedId, payload));
-    return true;
-  }
-
-  /**
-   * Says what we have, first of all frames. Returns false where the bitfield does not fit: then the peer was told
-   * that we have nothing, and HAVE messages must follow for every piece.
-   */
-  writeHaveState(have: Bitfield): boolean {
-    const target = this.out.buffer;
-    if (this.fast && have.all) this.wrote(frames.writeHaveAll(target, this.out.lengthBytes));
-    else if (this.fast && have.count === 0) this.wrote(frames.writeHaveNone(target, this.out.lengthBytes));
-    else if (have.count === 0) return true;
-    else if (this.room >= frames.bitfieldFrameBytes(have.length)) this.wrote(frames.writeBitfield(target, this.out.lengthBytes, have));
-    else {
-      if (this.fast) this.wrote(frames.writeHaveNone(target, this.out.lengthBytes));
-      return false;
-    }
-    return true;
-  }
-
-  writeKeepAlive(): void {
-    if (this.out.lengthBytes === 0) this.wrote(frames.writeKeepAlive(this.out.buffer, 0));
-  }
-
   /** Tells the host that there is something to do. */
-  wake(): void {
+  override wake(): void {
     if (this.phase !== Phase.closing) this.events.wake(this);
   }
 
@@ -444,7 +360,8 @@ export class Session implements frames.FrameHandler {
     this.checkBlock("request", piece, begin, length);
     const slab = this.config.slabBytes;
     const crosses = Math.floor(begin / slab) !== Math.floor((begin + length - 1) / slab);
-    if (this.amChoking || crosses || this.uploads.full || !this.events.weHave(piece)) return this.refuse(piece, begin, length);
+    if (this.amChoking || crosses || this.uploads.full || !this.events.weHave(piece))
+      return this.refuse(piece, begin, length);
     this.uploads.push(piece, begin, length);
     this.events.uploadQueued(this, piece);
     this.wake();
@@ -497,11 +414,6 @@ export class Session implements frames.FrameHandler {
   onUnknown(_id: number, _bodyBytes: number): void {}
 
   // ---------------------------------------------------------------- inside
-
-  private wrote(lengthBytes: number): void {
-    this.out.lengthBytes = lengthBytes;
-    this.wake();
-  }
 
   private writeHandshake(): void {
     assert(this.out.lengthBytes === 0 && this.out.buffer.length >= HANDSHAKE_BYTES, "the handshake comes first");
@@ -564,7 +476,8 @@ export class Session implements frames.FrameHandler {
   private refuse(piece: number, begin: number, length: number): void {
     // Without BEP 6 a request that crossed our choke is dropped without a word.
     if (this.fast) this.reject(piece, begin, length);
-    else if (!this.amChoking) throw new PeerFault(`request that cannot be served: piece ${piece} at ${begin}, ${length} bytes`);
+    else if (!this.amChoking)
+      throw new PeerFault(`request that cannot be served: piece ${piece} at ${begin}, ${length} bytes`);
     this.flushState();
   }
 

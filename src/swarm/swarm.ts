@@ -19,7 +19,8 @@ import { banKeyOf, Peers } from "./peers.ts";
 import { dialAddress, Pex } from "./pex.ts";
 import { Picker } from "./picker.ts";
 import { KEEP_ALIVE_MS, OUTBOX_BYTES_MIN, type SwarmOptions, TICK_MS, UNIT_BYTES, USELESS_MS } from "./policy.ts";
-import { Phase, Session, type SessionEvents } from "./session.ts";
+import { Phase, Session } from "./session.ts";
+import type { SessionEvents } from "./session-events.ts";
 
 export class Swarm implements SessionEvents, DownloadHost {
   readonly sessions: Session[] = [];
@@ -49,7 +50,10 @@ export class Swarm implements SessionEvents, DownloadHost {
   ) {
     const { pieceCount, random } = options;
     assert(initialHave.length === pieceCount, "what we have counts the pieces of the torrent");
-    assert((options.slabBytes & (options.slabBytes - 1)) === 0 && options.slabBytes >= UNIT_BYTES, "slabs are a power of two");
+    assert(
+      (options.slabBytes & (options.slabBytes - 1)) === 0 && options.slabBytes >= UNIT_BYTES,
+      "slabs are a power of two",
+    );
     assert(options.blockBytesMax >= UNIT_BYTES && options.blockBytesMax <= options.slabBytes, "a block fits a slab");
     this.have = Bitfield.fromWire(initialHave.toWire(), pieceCount);
     this.completed = new Int32Array(pieceCount);
@@ -103,7 +107,8 @@ export class Swarm implements SessionEvents, DownloadHost {
     if (accepted >= this.options.acceptMax) {
       this.evictUseless();
       // The one evicted counts until the host is done with it: a few more places bridge that.
-      if (accepted >= this.options.acceptMax + SESSIONS_SPARE / 2 || this.liveAccepted() >= this.options.acceptMax) return null;
+      if (accepted >= this.options.acceptMax + SESSIONS_SPARE / 2 || this.liveAccepted() >= this.options.acceptMax)
+        return null;
     }
     return this.addSession(address, false, buffers);
   }
@@ -315,7 +320,9 @@ export class Swarm implements SessionEvents, DownloadHost {
   extended(session: Session, extendedId: number, payload: Uint8Array): void {
     if (!session.isOpen) return;
     if (extendedId !== HANDSHAKE_EXTENDED_ID) {
-      this.extensions.received(this.nowMs, session, extendedId, payload, (found) => this.addPeers(this.nowMs, found, "pex"));
+      this.extensions.received(this.nowMs, session, extendedId, payload, (found) =>
+        this.addPeers(this.nowMs, found, "pex"),
+      );
       return;
     }
     readHandshake(session, payload);
@@ -384,7 +391,8 @@ export class Swarm implements SessionEvents, DownloadHost {
   private evictUseless(): void {
     let worst: Session | null = null;
     for (const session of this.sessions) {
-      if (session.outgoing || session.phase === Phase.closing || this.nowMs - session.uselessSinceMs < USELESS_MS) continue;
+      if (session.outgoing || session.phase === Phase.closing || this.nowMs - session.uselessSinceMs < USELESS_MS)
+        continue;
       if (worst === null || session.uselessSinceMs < worst.uselessSinceMs) worst = session;
     }
     if (worst !== null) this.drop(worst, "full", "gave its place to a newcomer");
@@ -413,7 +421,8 @@ export class Swarm implements SessionEvents, DownloadHost {
 
   private writeHaves(session: Session): void {
     if (!session.isOpen) return;
-    while (session.haveCursor < this.have.count && session.writeHave(this.completed[session.haveCursor])) session.haveCursor++;
+    while (session.haveCursor < this.have.count && session.writeHave(this.completed[session.haveCursor]))
+      session.haveCursor++;
   }
 
   /** Two complete peers have nothing to say to each other. */
@@ -421,7 +430,8 @@ export class Swarm implements SessionEvents, DownloadHost {
     if (!session.isSeed) return;
     const address = dialAddress(session);
     if (address !== null) this.peers.markSeed(address);
-    if (this.download.finished && session.haveCursor === this.have.count) this.drop(session, "seed-to-seed", "both have everything");
+    if (this.download.finished && session.haveCursor === this.have.count)
+      this.drop(session, "seed-to-seed", "both have everything");
   }
 
   private completedAll(): void {
@@ -438,7 +448,8 @@ export class Swarm implements SessionEvents, DownloadHost {
     const silentMs = this.nowMs - session.lastReceivedMs;
     if (session.phase === Phase.handshake) {
       // Nothing has moved uselessSinceMs since the connection was made.
-      if (this.nowMs - session.uselessSinceMs >= this.options.handshakeTimeoutMs) this.drop(session, "timeout", "no handshake");
+      if (this.nowMs - session.uselessSinceMs >= this.options.handshakeTimeoutMs)
+        this.drop(session, "timeout", "no handshake");
       return;
     }
     if (silentMs >= this.options.idleTimeoutMs) return this.drop(session, "idle", "silent for too long");

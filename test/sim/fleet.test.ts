@@ -4,7 +4,14 @@ import { KiB } from "../../src/units.ts";
 import { Fleet, type FleetOptions } from "./fleet.ts";
 
 /** Small enough that all of this file stays below twenty seconds of CPU: 50 nodes, 12 MiB in pieces of 256 KiB. */
-const SMALL: Partial<FleetOptions> = { nodes: 50, pieceCount: 48, pieceBytes: 256 * KiB, slabBytes: 256 * KiB, lastPieceBytes: 100 * KiB + 7, tuning: { blockBytesMax: 64 * KiB, outstandingBytesPerSource: 256 * KiB } };
+const SMALL: Partial<FleetOptions> = {
+  nodes: 50,
+  pieceCount: 48,
+  pieceBytes: 256 * KiB,
+  slabBytes: 256 * KiB,
+  lastPieceBytes: 100 * KiB + 7,
+  tuning: { blockBytesMax: 64 * KiB, outstandingBytesPerSource: 256 * KiB },
+};
 const HOUR_MS = 3_600_000;
 
 function deploy(options: Partial<FleetOptions>, prepare: (fleet: Fleet) => void = () => {}): Fleet {
@@ -12,7 +19,9 @@ function deploy(options: Partial<FleetOptions>, prepare: (fleet: Fleet) => void 
   prepare(fleet);
   const complete = fleet.runUntil(() => fleet.allComplete, HOUR_MS);
   if (!complete) {
-    const stuck = fleet.living.filter((node) => !node.complete).map((node) => `${node.index}: ${node.swarm.haveCount} pieces, ${node.swarm.peerCount} peers`);
+    const stuck = fleet.living
+      .filter((node) => !node.complete)
+      .map((node) => `${node.index}: ${node.swarm.haveCount} pieces, ${node.swarm.peerCount} peers`);
     throw new Error(`seed ${fleet.options.seed}: not complete: ${stuck.join("; ")}`);
   }
   return fleet;
@@ -30,7 +39,8 @@ function expectProven(fleet: Fleet): void {
 
 function banned(fleet: Fleet): string[] {
   const hosts = new Set<string>();
-  for (const node of fleet.nodes) for (const event of node.reports) if (event.kind === "banned") hosts.add(event.address.host);
+  for (const node of fleet.nodes)
+    for (const event of node.reports) if (event.kind === "banned") hosts.add(event.address.host);
   return [...hosts].sort();
 }
 
@@ -55,9 +65,17 @@ describe("a fleet", () => {
 
   for (const silently of [false, true]) {
     test(`completes while nodes ${silently ? "lose their cable" : "are switched off"}`, () => {
-      const fleet = deploy({ seed: 31, nodes: 40, linkBytesPerMs: 10_000, tuning: { ...SMALL.tuning, snubTimeoutMs: 2_000, idleTimeoutMs: 20_000 } }, (all) => {
-        for (let i = 0; i < 8; i++) all.clock.at(300 + 150 * i, () => all.nodes[5 + 3 * i].kill(silently));
-      });
+      const fleet = deploy(
+        {
+          seed: 31,
+          nodes: 40,
+          linkBytesPerMs: 10_000,
+          tuning: { ...SMALL.tuning, snubTimeoutMs: 2_000, idleTimeoutMs: 20_000 },
+        },
+        (all) => {
+          for (let i = 0; i < 8; i++) all.clock.at(300 + 150 * i, () => all.nodes[5 + 3 * i].kill(silently));
+        },
+      );
       expect(fleet.living.length).toBe(32);
       expectProven(fleet);
     });
@@ -82,7 +100,12 @@ describe("a fleet", () => {
 
   test("bans a peer that sends wrong data, and everybody else completes", () => {
     const liar = 7;
-    const fleet = deploy({ seed: 51, nodes: 30, isSeeder: (index) => index === 0 || index === liar, spoils: (index) => (index === liar ? 0.5 : 0) });
+    const fleet = deploy({
+      seed: 51,
+      nodes: 30,
+      isSeeder: (index) => index === 0 || index === liar,
+      spoils: (index) => (index === liar ? 0.5 : 0),
+    });
     expectProven(fleet);
     expect(fleet.nodes.some((node) => node.failedPieces > 0)).toBe(true);
     expect(banned(fleet)).toEqual([fleet.nodes[liar].options.address.host]);
@@ -96,7 +119,15 @@ describe("a fleet", () => {
   });
 
   test("of blocks larger than a slab of some: every request stays inside a slab", () => {
-    const fleet = deploy({ seed: 71, nodes: 10, pieceBytes: 1024 * KiB, pieceCount: 12, slabBytes: 128 * KiB, slabsMax: 6, tuning: { blockBytesMax: 128 * KiB } });
+    const fleet = deploy({
+      seed: 71,
+      nodes: 10,
+      pieceBytes: 1024 * KiB,
+      pieceCount: 12,
+      slabBytes: 128 * KiB,
+      slabsMax: 6,
+      tuning: { blockBytesMax: 128 * KiB },
+    });
     expectProven(fleet);
   });
 

@@ -118,7 +118,8 @@ export class Fleet implements Ether {
   }
 
   note(node: number, kind: string, value: number): void {
-    for (const part of `${this.clock.nowMs} ${node} ${kind} ${value}`) this.eventHash = Math.imul(this.eventHash ^ part.charCodeAt(0), 0x01000193) >>> 0;
+    for (const part of `${this.clock.nowMs} ${node} ${kind} ${value}`)
+      this.eventHash = Math.imul(this.eventHash ^ part.charCodeAt(0), 0x01000193) >>> 0;
   }
 
   private join(index: number): void {
@@ -131,7 +132,11 @@ export class Fleet implements Ether {
         index,
         address,
         have: isSeeder ? Bitfield.full(options.pieceCount) : new Bitfield(options.pieceCount),
-        link: { upBytesPerMs: options.linkBytesPerMs, downBytesPerMs: options.linkBytesPerMs, latencyMs: options.latencyMs },
+        link: {
+          upBytesPerMs: options.linkBytesPerMs,
+          downBytesPerMs: options.linkBytesPerMs,
+          latencyMs: options.latencyMs,
+        },
         disk: { ...options, totalBytes: this.totalBytes },
         outboxBytes: options.outboxBytes,
         spoils: options.spoils(index),

@@ -167,7 +167,8 @@ export class Pipe {
     while (at < bytesMax && this.inbox.length > 0) {
       const stretch = this.inbox[0];
       const taken = Math.min(bytesMax - at, stretch.lengthBytes);
-      if (stretch.control !== null) out.set(stretch.control.subarray(stretch.takenBytes, stretch.takenBytes + taken), at);
+      if (stretch.control !== null)
+        out.set(stretch.control.subarray(stretch.takenBytes, stretch.takenBytes + taken), at);
       this.take(stretch, taken);
       at += taken;
     }
@@ -186,6 +187,10 @@ export class Pipe {
     if (stretch.lengthBytes === 0) this.inbox.shift();
     const wasFull = this.windowUsedBytes >= WINDOW_BYTES;
     this.windowUsedBytes -= bytes;
-    if (wasFull) this.clock.after(this.from.options.latencyMs + this.to.options.latencyMs, () => this.canSend && this.from.offer(this));
+    if (wasFull)
+      this.clock.after(
+        this.from.options.latencyMs + this.to.options.latencyMs,
+        () => this.canSend && this.from.offer(this),
+      );
   }
 }

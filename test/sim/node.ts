@@ -10,7 +10,7 @@ import type { Session } from "../../src/swarm/session.ts";
 import { Swarm } from "../../src/swarm/swarm.ts";
 import { type PieceIndex, pieceIndex } from "../../src/units.ts";
 import type { PeerAddress } from "../../src/wire/address.ts";
-import { Bitfield } from "../../src/wire/bitfield.ts";
+import type { Bitfield } from "../../src/wire/bitfield.ts";
 import type { SimClock } from "./clock.ts";
 import { type DiskOptions, SimDisk } from "./disk.ts";
 import { Link, type LinkOptions, Pipe, type Stretch } from "./network.ts";
@@ -76,7 +76,12 @@ export class SimNode implements SwarmActions {
     private readonly ether: Ether,
   ) {
     this.link = new Link(clock, options.link);
-    this.disk = new SimDisk(clock, options.disk, (piece, good) => this.judged(piece, good), () => this.event(() => this.swarm.memoryFreed(clock.nowMs)));
+    this.disk = new SimDisk(
+      clock,
+      options.disk,
+      (piece, good) => this.judged(piece, good),
+      () => this.event(() => this.swarm.memoryFreed(clock.nowMs)),
+    );
     this.swarm = new Swarm(options.swarm, this, options.have);
     clock.after(0, () => this.tick());
   }
@@ -154,8 +159,10 @@ export class SimNode implements SwarmActions {
     if (this.settling) return;
     this.settling = true;
     while (this.woken.length + this.toClose.length + this.toDial.length > 0) {
-      for (let session = this.toClose.shift(); session !== undefined; session = this.toClose.shift()) this.hangUpOwn(session);
-      for (let address = this.toDial.shift(); address !== undefined; address = this.toDial.shift()) this.connect(address);
+      for (let session = this.toClose.shift(); session !== undefined; session = this.toClose.shift())
+        this.hangUpOwn(session);
+      for (let address = this.toDial.shift(); address !== undefined; address = this.toDial.shift())
+        this.connect(address);
       for (let end = this.woken.shift(); end !== undefined; end = this.woken.shift()) {
         end.queued = false;
         this.pumpSend(end);
@@ -275,7 +282,14 @@ export class SimNode implements SwarmActions {
     const filled = session.outbox.buffer;
     const bytes = session.swapOutbox(end.spareOutbox);
     end.spareOutbox = filled;
-    stretches.push({ control: filled.slice(0, bytes), piece: -1, begin: 0, lengthBytes: bytes, takenBytes: 0, spoiltBy: -1 });
+    stretches.push({
+      control: filled.slice(0, bytes),
+      piece: -1,
+      begin: 0,
+      lengthBytes: bytes,
+      takenBytes: 0,
+      spoiltBy: -1,
+    });
     if (payload !== null) stretches.push(payload);
     end.out.send(stretches);
   }
@@ -304,7 +318,10 @@ export class SimNode implements SwarmActions {
   private takePayload(session: Session, head: Stretch, bytes: number): void {
     this.lastTaken = bytes;
     if (session.payloadDiscard) return;
-    assert(head.piece === session.payloadPiece && head.begin === session.payloadBegin + session.payloadReceived, "payload lands where it belongs");
+    assert(
+      head.piece === session.payloadPiece && head.begin === session.payloadBegin + session.payloadReceived,
+      "payload lands where it belongs",
+    );
     if (head.spoiltBy >= 0) this.disk.spoil(head.piece);
     if (session.payloadReceived + bytes < session.payloadLength) return;
     this.disk.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);

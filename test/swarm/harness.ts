@@ -132,7 +132,12 @@ export class Remote {
     if (change.fast === false) handshake[27] &= ~0x04;
     this.feed(handshake);
     if (change.ours) {
-      const payload = encodeExtensionHandshake({ ...NO_EXTENSIONS, blockBytes: 64 * KiB, port: 6881, requestsMax: 250 });
+      const payload = encodeExtensionHandshake({
+        ...NO_EXTENSIONS,
+        blockBytes: 64 * KiB,
+        port: 6881,
+        requestsMax: 250,
+      });
       this.send((target, at) => frames.writeExtended(target, at, 0, payload));
     }
     return this;

@@ -40,7 +40,10 @@ class Fetching {
 
   /** Connects to a real seeder that serves `metadata` (null: it has none to serve). */
   connect(n: number, metadata: Uint8Array | null): Wire {
-    const { swarm } = new Host({ infoHash: INFO_HASH, peerId: new Uint8Array(20).fill(50 + n), metadata, seedOnly: true }, Bitfield.full(8));
+    const { swarm } = new Host(
+      { infoHash: INFO_HASH, peerId: new Uint8Array(20).fill(50 + n), metadata, seedOnly: true },
+      Bitfield.full(8),
+    );
     const buffers = () => ({ outbox: new Uint8Array(OUTBOX_BYTES) });
     const session = this.fetch.outgoing(this.nowMs, { host: `10.0.2.${n}`, port: 6881 }, buffers());
     const far = swarm.incoming(this.nowMs, { host: "10.0.0.1", port: 40_000 }, buffers())!;

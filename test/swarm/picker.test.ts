@@ -21,7 +21,11 @@ function bits(row: string): Bitfield {
 }
 
 /** `ours` is what we have; a row of `x` alone is a seed. */
-function board(ours: string, rows: string[], change: { seed?: number; windowPieces?: number; unitsPerPiece?: number } = {}): Board {
+function board(
+  ours: string,
+  rows: string[],
+  change: { seed?: number; windowPieces?: number; unitsPerPiece?: number } = {},
+): Board {
   const pieceBytes = (change.unitsPerPiece ?? 4) * UNIT;
   const picker = new Picker(
     {
@@ -36,8 +40,14 @@ function board(ours: string, rows: string[], change: { seed?: number; windowPiec
   );
   const sources = rows.map((row, index) => {
     const remoteHave = bits(row);
-    if (!remoteHave.all) for (let piece = 0; piece < row.length; piece++) if (remoteHave.has(piece)) picker.rarity.increment(piece);
-    return { remoteHave, isSeed: remoteHave.all, outstanding: new BlockRing(64), banKey: `source ${index}` } as unknown as Session;
+    if (!remoteHave.all)
+      for (let piece = 0; piece < row.length; piece++) if (remoteHave.has(piece)) picker.rarity.increment(piece);
+    return {
+      remoteHave,
+      isSeed: remoteHave.all,
+      outstanding: new BlockRing(64),
+      banKey: `source ${index}`,
+    } as unknown as Session;
   });
   return { picker, sources };
 }
@@ -69,10 +79,16 @@ describe("rarest first", () => {
   test("inside a window, and the window moves with what we have", () => {
     const rows = ["xxxxxxxx", "xxxx...."];
     for (let seed = 1; seed <= 20; seed++) {
-      expect(board("........", rows, { seed, windowPieces: 3 }).picker.pickNew(board("........", rows).sources[0])).toBeLessThan(3);
+      expect(
+        board("........", rows, { seed, windowPieces: 3 }).picker.pickNew(board("........", rows).sources[0]),
+      ).toBeLessThan(3);
       const moved = board("xx.x....", rows, { seed, windowPieces: 3 });
       expect(moved.picker.pickNew(moved.sources[0])).toBe(4);
-      expect([moved.picker.isWanted(4), moved.picker.isWanted(5), moved.picker.isWanted(3)]).toEqual([true, false, false]);
+      expect([moved.picker.isWanted(4), moved.picker.isWanted(5), moved.picker.isWanted(3)]).toEqual([
+        true,
+        false,
+        false,
+      ]);
     }
   });
 
@@ -165,10 +181,19 @@ test("the rarity order agrees with plain counting, whatever happens", () => {
   for (let step = 0; step < 5000; step++) {
     const piece = random.below(pieceCount);
     const act = random.below(4);
-    if (act === 0 && counts[piece] < 6) (order.increment(piece), counts[piece]++);
-    else if (act === 1 && counts[piece] > 0) (order.decrement(piece), counts[piece]--);
-    else if (act === 2 && !taken.has(piece)) (order.take(piece), taken.add(piece));
-    else if (act === 3 && taken.has(piece)) (order.giveBack(piece), taken.delete(piece));
+    if (act === 0 && counts[piece] < 6) {
+      order.increment(piece);
+      counts[piece]++;
+    } else if (act === 1 && counts[piece] > 0) {
+      order.decrement(piece);
+      counts[piece]--;
+    } else if (act === 2 && !taken.has(piece)) {
+      order.take(piece);
+      taken.add(piece);
+    } else if (act === 3 && taken.has(piece)) {
+      order.giveBack(piece);
+      taken.delete(piece);
+    }
     const listed = Array.from({ length: order.remaining }, (_, i) => order.at(order.startOf(0) + i));
     expect(listed.map((each) => counts[each])).toEqual(listed.map((each) => counts[each]).sort((a, b) => a - b));
     expect(new Set(listed).size).toBe(pieceCount - taken.size);
@@ -197,6 +222,8 @@ test("a block ring keeps its order while it grows, wraps and loses entries in th
     if (model.length === 0) continue;
     const at = random.below(model.length);
     expect([ring.piece(at), ring.begin(at), ring.length(at)]).toEqual(model[at]);
-    expect(ring.find(model[at][0], model[at][1], model[at][2])).toBe(model.findIndex((each) => each.join() === model[at].join()));
+    expect(ring.find(model[at][0], model[at][1], model[at][2])).toBe(
+      model.findIndex((each) => each.join() === model[at].join()),
+    );
   }
 });

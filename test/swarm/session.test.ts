@@ -8,7 +8,10 @@ import * as frames from "../../src/wire/frames.ts";
 import { encodeHandshake } from "../../src/wire/handshake.ts";
 import { BLOCK, Host, INFO_HASH, OUR_ID, PIECE_BYTES, Remote } from "./harness.ts";
 
-const request = (piece: number, begin: number, length = BLOCK) => (target: Uint8Array, at: number) => frames.writeRequest(target, at, piece, begin, length);
+const request =
+  (piece: number, begin: number, length = BLOCK) =>
+  (target: Uint8Array, at: number) =>
+    frames.writeRequest(target, at, piece, begin, length);
 const piece0 = [0, BLOCK, 2 * BLOCK, 3 * BLOCK];
 
 describe("handshake", () => {
@@ -60,7 +63,10 @@ describe("handshake", () => {
 
 describe("faults of the remote peer", () => {
   const cases: [string, (remote: Remote) => void][] = [
-    ["bitfield after other messages", (remote) => remote.has(1).send((t, at) => frames.writeBitfield(t, at, new Bitfield(8)))],
+    [
+      "bitfield after other messages",
+      (remote) => remote.has(1).send((t, at) => frames.writeBitfield(t, at, new Bitfield(8))),
+    ],
     ["bitfield with spare bits", (remote) => remote.feed(Uint8Array.of(0, 0, 0, 3, 5, 0, 1))],
     ["have out of range", (remote) => remote.has(8)],
     ["request outside the piece", (remote) => remote.send(frames.writeInterested, request(0, PIECE_BYTES - BLOCK + 1))],
@@ -68,7 +74,10 @@ describe("faults of the remote peer", () => {
     ["request above the limit", (remote) => remote.send(request(0, 0, 2 * BLOCK))],
     ["reject of nothing", (remote) => remote.send((t, at) => frames.writeReject(t, at, 0, 0, BLOCK))],
     ["oversized frame", (remote) => remote.feed(Uint8Array.of(0x7f, 0, 0, 0, 1))],
-    ["malformed extension handshake", (remote) => remote.send((t, at) => frames.writeExtended(t, at, 0, Uint8Array.of(0x64, 0x31)))],
+    [
+      "malformed extension handshake",
+      (remote) => remote.send((t, at) => frames.writeExtended(t, at, 0, Uint8Array.of(0x64, 0x31))),
+    ],
   ];
   test.each(cases)("%s", (_name, act) => {
     const remote = new Remote(new Host()).open();
@@ -124,7 +133,12 @@ describe("fetching", () => {
     expect(remote.session.controlWanted()).toBe(frames.PIECE_HEADER_BYTES);
     remote.send((t, at) => frames.writePieceHeader(t, at, 3, 0, BLOCK));
     expect(remote.session.controlWanted()).toBe(0);
-    expect([remote.session.payloadPiece, remote.session.payloadBegin, remote.session.payloadLength, remote.session.payloadDiscard]).toEqual([3, 0, BLOCK, false] as never);
+    expect([
+      remote.session.payloadPiece,
+      remote.session.payloadBegin,
+      remote.session.payloadLength,
+      remote.session.payloadDiscard,
+    ]).toEqual([3, 0, BLOCK, false] as never);
   });
 
   test("payload among control bytes is asked for again", () => {
@@ -186,8 +200,10 @@ describe("fetching", () => {
   test("no memory: asked again when there is some, those waiting longest first", () => {
     const host = new Host();
     host.mayReserve = () => false;
-    const remotes = [1, 2, 3].map((n) => new Remote(host, new Uint8Array(20).fill(n), { host: `10.0.1.${n}`, port: 1 }).open());
-    remotes.forEach((remote, n) => remote.has(n).unchoke());
+    const remotes = [1, 2, 3].map((n) =>
+      new Remote(host, new Uint8Array(20).fill(n), { host: `10.0.1.${n}`, port: 1 }).open(),
+    );
+    for (const [n, remote] of remotes.entries()) remote.has(n).unchoke();
     for (const remote of remotes) expect(remote.named("request")).toEqual([]);
     const order: number[] = [];
     let left = 1;
@@ -216,7 +232,11 @@ describe("serving", () => {
     expect(sent.slice(1).every((message) => message[0] === "suggest")).toBe(true);
     remote.send(request(2, BLOCK));
     expect(remote.session.uploadCount).toBe(1);
-    expect([remote.session.uploadPiece(0), remote.session.uploadBegin(0), remote.session.uploadLength(0)]).toEqual([2, BLOCK, BLOCK]);
+    expect([remote.session.uploadPiece(0), remote.session.uploadBegin(0), remote.session.uploadLength(0)]).toEqual([
+      2,
+      BLOCK,
+      BLOCK,
+    ]);
     remote.sent();
     remote.host.swarm.uploadStarted(remote.host.nowMs, remote.session);
     expect(remote.session.uploadCount).toBe(0);
@@ -229,7 +249,9 @@ describe("serving", () => {
     const remote = new Remote(new Host({}, null)).open();
     remote.send(request(2, 0));
     expect(remote.named("reject")).toEqual([["reject", 2, 0, BLOCK]]);
-    const served = new Remote(seeder()).open().send(frames.writeInterested, request(2, 0), (t, at) => frames.writeCancel(t, at, 2, 0, BLOCK));
+    const served = new Remote(seeder())
+      .open()
+      .send(frames.writeInterested, request(2, 0), (t, at) => frames.writeCancel(t, at, 2, 0, BLOCK));
     served.send((t, at) => frames.writeCancel(t, at, 2, 0, BLOCK));
     expect(served.named("reject")).toEqual([["reject", 2, 0, BLOCK]]);
   });
@@ -252,7 +274,13 @@ describe("serving", () => {
     const pieceCount = 40_000;
     const have = new Bitfield(pieceCount);
     for (let piece = 0; piece < pieceCount; piece += 3) have.set(piece);
-    const remote = new Remote(new Host({ pieceCount, totalBytes: pieceCount * PIECE_BYTES }, have), undefined, undefined, false, 4 * KiB).open();
+    const remote = new Remote(
+      new Host({ pieceCount, totalBytes: pieceCount * PIECE_BYTES }, have),
+      undefined,
+      undefined,
+      false,
+      4 * KiB,
+    ).open();
     const sent = remote.sent();
     expect(sent[0]).toEqual(["have-none"]);
     expect(sent.filter((message) => message[0] === "have").length).toBe(have.count);
@@ -286,13 +314,20 @@ describe("fuzz", () => {
       () => frames.writeReject(out, at, piece(), begin(), BLOCK),
       () => frames.writeSuggest(out, at, piece()),
       () => frames.writePieceHeader(out, at, piece(), begin(), 1 + random.below(64)),
-      () => frames.writeExtended(out, at, random.below(4), Uint8Array.from({ length: random.below(40) }, () => random.below(256))),
+      () =>
+        frames.writeExtended(
+          out,
+          at,
+          random.below(4),
+          Uint8Array.from({ length: random.below(40) }, () => random.below(256)),
+        ),
       () => frames.writeKeepAlive(out, at),
     ];
     if (random.chance(0.5)) at = frames.writeHaveAll(out, at);
     if (random.chance(0.7)) at = frames.writeUnchoke(out, at);
     const rough = random.chance(0.5);
-    for (let i = random.below(60); i > 0; i--) at = writers[rough ? random.below(writers.length) : POLITE[random.below(POLITE.length)]]();
+    for (let i = random.below(60); i > 0; i--)
+      at = writers[rough ? random.below(writers.length) : POLITE[random.below(POLITE.length)]]();
     for (let i = random.below(4); i > 0 && random.chance(0.5); i--) out[random.below(at + 1)] ^= 1 << random.below(8);
     return out.subarray(0, at);
   }
@@ -302,7 +337,13 @@ describe("fuzz", () => {
     for (let seed = 1; seed <= 1500; seed++) {
       const random = new Random(seed);
       const have = random.chance(0.5) ? Bitfield.full(8) : null;
-      const remote = new Remote(new Host({ seedOnly: have !== null }, have), undefined, undefined, false, 2 * KiB + random.below(4 * KiB));
+      const remote = new Remote(
+        new Host({ seedOnly: have !== null }, have),
+        undefined,
+        undefined,
+        false,
+        2 * KiB + random.below(4 * KiB),
+      );
       const { session, host } = remote;
       const handshake = encodeHandshake(INFO_HASH, remote.peerId);
       const bytes = new Uint8Array(handshake.length + 64 * KiB);

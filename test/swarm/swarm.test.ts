@@ -73,7 +73,10 @@ describe("addresses", () => {
       const host = new Host({ isPrivate });
       const told: number[] = [];
       const payload = new TextEncoder().encode("d1:md6:ut_pexi9ee1:pi7000ee");
-      for (const n of [1, 2]) remoteOf(host, n).open().send((target, offset) => frames.writeExtended(target, offset, 0, payload));
+      for (const n of [1, 2])
+        remoteOf(host, n)
+          .open()
+          .send((target, offset) => frames.writeExtended(target, offset, 0, payload));
       host.tick(250);
       for (const session of host.swarm.sessions) {
         const bytes = session.outbox.buffer.subarray(0, session.outbox.lengthBytes);
@@ -92,7 +95,9 @@ describe("blame", () => {
     host.swarm.pieceFailed(host.nowMs, pieceIndex(piece));
     expect(liar.closedAs).toBe("banned");
     expect(host.discarded).toEqual([piece]);
-    expect(host.swarm.incoming(host.nowMs, { host: at(1).host, port: 4444 }, { outbox: new Uint8Array(4096) })).toBeNull();
+    expect(
+      host.swarm.incoming(host.nowMs, { host: at(1).host, port: 4444 }, { outbox: new Uint8Array(4096) }),
+    ).toBeNull();
     liar.disconnect();
     const good = remoteOf(host, 2).open().haveAll().unchoke();
     expect(host.swarm.bytesLeft).toBe(8 * PIECE_BYTES);
@@ -123,7 +128,11 @@ describe("blame", () => {
 });
 
 describe("slots", () => {
-  const seeder = (): Host => new Host({ seedOnly: true, uploadSlots: 1, acceptMax: 30, pieceCount: 80, totalBytes: 80 * PIECE_BYTES }, Bitfield.full(80));
+  const seeder = (): Host =>
+    new Host(
+      { seedOnly: true, uploadSlots: 1, acceptMax: 30, pieceCount: 80, totalBytes: 80 * PIECE_BYTES },
+      Bitfield.full(80),
+    );
   const upload = (remote: Remote, bytes: number): void => {
     const { host, session } = remote;
     for (let sent = 0; sent < bytes && !session.amChoking; sent += BLOCK) {
@@ -138,7 +147,10 @@ describe("slots", () => {
   test("are bounded, and pass on after whole pieces to the one with the fewest pieces", () => {
     const host = seeder();
     const remotes = Array.from({ length: OFFERS + 4 }, (_, n) => remoteOf(host, n + 1).open({ ours: true }));
-    remotes.forEach((remote, n) => remote.has(...Array.from({ length: n === OFFERS + 2 ? 0 : 2 }, (_, i) => i)).send(frames.writeInterested));
+    for (const [n, remote] of remotes.entries()) {
+      if (n !== OFFERS + 2) remote.has(0, 1);
+      remote.send(frames.writeInterested);
+    }
     const unchoked = () => remotes.filter((remote) => !remote.session.amChoking).length;
     expect(unchoked()).toBe(OFFERS + 1);
     const poorest = remotes[OFFERS + 2];
@@ -167,7 +179,13 @@ describe("slots", () => {
 
   test("the seeder suggests a different piece to each", () => {
     const host = seeder();
-    const suggested = [1, 2, 3].flatMap((n) => remoteOf(host, n).open({ ours: true }).send(frames.writeInterested).named("suggest").map((message) => message[1]));
+    const suggested = [1, 2, 3].flatMap((n) =>
+      remoteOf(host, n)
+        .open({ ours: true })
+        .send(frames.writeInterested)
+        .named("suggest")
+        .map((message) => message[1]),
+    );
     expect(suggested.length).toBe(6);
     expect(new Set(suggested).size).toBe(6);
   });
