@@ -263,7 +263,12 @@ export class Swarm implements SessionEvents, DownloadHost {
     if (session.writeHaveState(this.have)) session.haveCursor = this.have.count;
     this.extensions.opened(session, this.download.finished);
     this.writeHaves(session);
-    this.actions.report({ kind: "peer-connected", address: session.address, client: "", outgoing: session.outgoing });
+    this.actions.report({
+      kind: "peer-connected",
+      address: session.address,
+      client: clientOf(peerId),
+      outgoing: session.outgoing,
+    });
   }
 
   remoteHas(session: Session, piece: number): void {
@@ -473,6 +478,11 @@ export class Swarm implements SessionEvents, DownloadHost {
 
 /** Sessions beyond the limits that may exist while the host is closing others. */
 const SESSIONS_SPARE = 8;
+
+/** Client and version as peer ids spell them, for example `-DS0010-`; what is no printable ASCII becomes a dot. */
+function clientOf(peerId: Uint8Array): string {
+  return String.fromCharCode(...peerId.subarray(0, 8)).replace(/[^!-~]/g, ".");
+}
 
 function compareBytes(a: Uint8Array, b: Uint8Array): number {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];
