@@ -38,8 +38,9 @@ export interface DownloadHost {
   /** A source that stalled inside a block it has claimed, or that is banned. */
   drop(session: Session, kind: "timeout" | "banned", text: string): void;
   ban(banKey: string, piece: number): void;
-  /** Counts one more bad piece that this source took part in; true: it has had enough of them. */
-  suspect(banKey: string): boolean;
+  /** It shared in a bad piece with others; or it alone brought a good one. */
+  suspect(banKey: string): void;
+  clear(banKey: string): void;
 }
 
 export class Download {
@@ -191,7 +192,9 @@ export class Download {
 
   /** The piece is proven. `have` is set by the swarm before. */
   verified(piece: number): void {
-    this.picker.verified(this.progressOf(piece));
+    const progress = this.progressOf(piece);
+    if (progress.contributors.length === 1) this.host.clear(progress.contributors[0]);
+    this.picker.verified(progress);
     for (const session of this.host.sessions) {
       if (!session.remoteHave.has(piece)) continue;
       session.source.lackedCount--;
@@ -206,9 +209,8 @@ export class Download {
     this.actions.report({ kind: "piece-failed", piece: pieceIndex(piece), sources: contributors.length });
     if (contributors.length > 1) this.picker.markSuspect(piece);
     this.discard(progress);
-    for (const banKey of contributors) {
-      if (contributors.length === 1 || this.host.suspect(banKey)) this.host.ban(banKey, piece);
-    }
+    if (contributors.length === 1) this.host.ban(contributors[0], piece);
+    else for (const banKey of contributors) this.host.suspect(banKey);
     this.refillOthers();
   }
 
@@ -278,6 +280,7 @@ export class Download {
     const orphan = this.picker.findOrphan(session);
     if (orphan !== null && this.requestMissing(session, orphan)) {
       if (current !== null && current.owner === session) current.owner = null;
+      if (source.suspected) orphan.singleSource = true;
       orphan.owner = session;
       source.current = orphan;
       return true;
@@ -287,6 +290,7 @@ export class Download {
       const piece = this.picker.pickNew(session);
       if (piece >= 0) return this.beginPiece(session, piece);
     }
+    if (source.suspected) return false;
     const shared = this.picker.findShared(session);
     if (shared !== null) {
       source.current = shared;
@@ -307,7 +311,7 @@ export class Download {
     const units = Math.min(this.blockUnits(session), Math.ceil(this.picker.pieceLength(piece) / UNIT_BYTES));
     const bytes = Math.min(units * UNIT_BYTES, this.picker.pieceLength(piece));
     if (!this.actions.reserve(pieceIndex(piece), 0, bytes)) return this.starve(session);
-    const progress = this.picker.begin(this.host.nowMs, piece);
+    const progress = this.picker.begin(this.host.nowMs, piece, session.source.suspected);
     for (const other of this.host.sessions) if (other.remoteHave.has(piece)) other.source.missingCount--;
     progress.owner = session;
     session.source.current = progress;

@@ -6,7 +6,7 @@
  */
 import { addressKey, type PeerAddress } from "../wire/address.ts";
 import type { PeerOrigin } from "./actions.ts";
-import { BANS_MAX, KNOWN_PEERS_MAX, REDIAL_MAX_MS, REDIAL_MIN_MS, SUSPICIONS_MAX } from "./policy.ts";
+import { BANS_MAX, KNOWN_PEERS_MAX, REDIAL_MAX_MS, REDIAL_MIN_MS } from "./policy.ts";
 import type { Random } from "./random.ts";
 
 const enum Contact {
@@ -31,7 +31,8 @@ export class Peers {
   private readonly known = new Map<string, KnownPeer>();
   /** Ban keys; a Set keeps the order of insertion, so the oldest is forgiven first. */
   private readonly bans = new Set<string>();
-  private readonly suspicions = new Map<string, number>();
+  /** Ban keys of those who shared in a bad piece and have not brought a good one alone since. */
+  private readonly suspects = new Set<string>();
   /** Dials under way. */
   dialling = 0;
 
@@ -126,12 +127,18 @@ export class Peers {
     return this.bans.has(key);
   }
 
-  /** Counts a bad piece that this peer shared in. True: too many. */
-  suspect(key: string): boolean {
-    const count = (this.suspicions.get(key) ?? 0) + 1;
-    if (this.suspicions.size >= BANS_MAX) this.suspicions.clear();
-    this.suspicions.set(key, count);
-    return count >= SUSPICIONS_MAX;
+  /** It shared in a bad piece with others. */
+  suspect(key: string): void {
+    if (this.suspects.size >= BANS_MAX) this.suspects.clear();
+    this.suspects.add(key);
+  }
+
+  isSuspected(key: string): boolean {
+    return this.suspects.has(key);
+  }
+
+  clear(key: string): void {
+    this.suspects.delete(key);
   }
 
   private setContact(address: PeerAddress, contact: Contact): void {

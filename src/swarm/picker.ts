@@ -85,10 +85,10 @@ export class Picker {
   }
 
   /** Begins a missing piece. */
-  begin(nowMs: number, piece: number): PieceProgress {
+  begin(nowMs: number, piece: number, alone = false): PieceProgress {
     this.rarity.take(piece);
     const progress = this.spare.pop() ?? new PieceProgress(Math.ceil(this.options.pieceBytes / UNIT_BYTES));
-    progress.begin(nowMs, piece, this.pieceLength(piece), this.suspect.has(piece));
+    progress.begin(nowMs, piece, this.pieceLength(piece), alone || this.suspect.has(piece));
     this.progressOf[piece] = progress;
     this.inFlight.push(progress);
     return progress;
@@ -124,7 +124,7 @@ export class Picker {
     let best: PieceProgress | null = null;
     for (const progress of this.inFlight) {
       if (progress.owner !== null || progress.missingCount === 0 || !source.remoteHave.has(progress.piece)) continue;
-      if (progress.singleSource && !mayContinueAlone(progress, source)) continue;
+      if ((progress.singleSource || source.source.suspected) && !mayContinueAlone(progress, source)) continue;
       if (best === null || progress.receivedCount > best.receivedCount) best = progress;
     }
     return best;

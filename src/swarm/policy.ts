@@ -99,8 +99,6 @@ export const REDIAL_MAX_MS = 30_000;
 export const KNOWN_PEERS_MAX = 2_048;
 /** Hosts banned; the oldest is forgiven when full. */
 export const BANS_MAX = 4_096;
-/** A host that contributed to this many bad pieces of several sources is banned like an exact culprit. */
-export const SUSPICIONS_MAX = 2;
 
 /** Blocks that nobody asked for are thrown away; after this many the peer is dropped. */
 export const UNREQUESTED_BLOCKS_MAX = 32;

@@ -11,6 +11,8 @@ export class SourceState {
   missingCount = 0;
   /** It was counted as a seed, not piece by piece. */
   countedAsSeed = false;
+  /** It shared in a bad piece: until a piece of its own was good, it works alone, so that the blame is exact. */
+  suspected = false;
   /** The piece it is asked for now. */
   current: PieceProgress | null = null;
   /** Bytes that may be outstanding. */

@@ -258,6 +258,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     }
     if (this.peers.isBanned(session.banKey)) return this.drop(session, "banned", "sent bad data before");
     if (this.isDuplicate(session)) return;
+    session.source.suspected = this.peers.isSuspected(session.banKey);
     if (session.outgoing) this.peers.proven(session.address);
     // Told as having nothing where the bitfield did not fit: then the cursor starts at the first piece.
     if (session.writeHaveState(this.have)) session.haveCursor = this.have.count;
@@ -370,8 +371,15 @@ export class Swarm implements SessionEvents, DownloadHost {
     }
   }
 
-  suspect(banKey: string): boolean {
-    return this.peers.suspect(banKey);
+  suspect(banKey: string): void {
+    this.peers.suspect(banKey);
+    for (const session of this.sessions) if (session.banKey === banKey) session.source.suspected = true;
+  }
+
+  clear(banKey: string): void {
+    if (!this.peers.isSuspected(banKey)) return;
+    this.peers.clear(banKey);
+    for (const session of this.sessions) if (session.banKey === banKey) session.source.suspected = false;
   }
 
   // ---------------------------------------------------------------- inside

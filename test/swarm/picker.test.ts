@@ -47,6 +47,7 @@ function board(
       isSeed: remoteHave.all,
       outstanding: new BlockRing(64),
       banKey: `source ${index}`,
+      source: { suspected: false },
     } as unknown as Session;
   });
   return { picker, sources };
