@@ -2,7 +2,7 @@
  * Every number of the swarm's policy with its reason, and the options of a `Swarm`.
  *
  * Everyone in a deployment is a friend and wants everything: there is no tit-for-tat, only an order of who is
- * served first. The values were swept with `test/sim/run.ts`.
+ * served first. Slots, offers and suggestions were swept with `test/sim/run.ts`; the time-outs were not.
  */
 import { KiB, MiB } from "../units.ts";
 import { BLOCK_BYTES } from "../limits.ts";
@@ -62,7 +62,7 @@ export interface SwarmOptions extends SwarmTuning {
 
 /** Where a torrent starts; the host lowers the byte values when it has little memory. */
 export const TUNING_DEFAULT: SwarmTuning = {
-  // One recv per 256 KiB costs a quarter less CPU than per 16 KiB; requests are cut to a quarter of what is outstanding.
+  // One recv per 256 KiB costs a fifth less CPU than per 16 KiB; requests are cut to a quarter of what is outstanding.
   blockBytesMax: 1 * MiB,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
@@ -106,7 +106,7 @@ export const UNREQUESTED_BLOCKS_MAX = 32;
 export const SUGGESTIONS_KEPT = 16;
 /** How many pieces the seeder suggests ahead of what the peer has: the one being fetched and the next. */
 export const SUGGESTIONS_AHEAD = 2;
-/** A seeder that suggested is asked for nothing else until this long after: taking what others have from it cost 15 % of the whole time. */
+/** A seeder that suggested is asked for nothing else until this long after: taking what others have from it made 50 nodes an eighth slower. */
 export const SUGGESTIONS_EXPECTED_MS = 500;
 /** Sources that may fetch the same unit at once in the endgame. */
 export const ENDGAME_COPIES_MAX = 2;
