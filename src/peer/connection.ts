@@ -27,6 +27,9 @@ const IOVEC_BYTES = 16;
 const IOVECS_MAX = 2 * GATHER_BLOCKS_MAX + 1;
 const SOCKADDR_BYTES = 128;
 
+/** Control receives shorter than this are the usual ones: a piece header has 13 bytes. */
+const CONTROL_VIEWS = 32;
+
 /** What a connection needs of the peer it belongs to. */
 export interface ConnectionHost {
   readonly reactor: Reactor;
@@ -65,6 +68,7 @@ export class Connection {
   readonly sockaddrAddress: Address;
   readonly #controlAddress: Address;
   readonly #control: Uint8Array;
+  readonly #controlViews: Uint8Array[] = [];
   readonly #outboxes: [Uint8Array, Uint8Array];
   readonly #outboxAddress: [Address, Address];
   readonly #iovAddress: Address;
@@ -133,7 +137,7 @@ export class Connection {
     if (result === 0) return this.host.broken(this, "closed by the peer");
     if (result < 0) return this.host.broken(this, `receive failed with errno ${-result}`);
     if (this.#receivingPayload) this.host.receivedPayload(this, result);
-    else this.host.receivedControl(this, this.#control.subarray(0, result));
+    else this.host.receivedControl(this, this.#controlView(result));
   }
 
   sent(result: number): void {
@@ -180,6 +184,17 @@ export class Connection {
     this.#receivingPayload = false;
     this.#receiving = true;
     reactor.recv(this.fd, this.#controlAddress, wantedBytes, false, token(Op.receive, this.index));
+  }
+
+  /** Views of the lengths that headers and small messages have are made once. */
+  #controlView(lengthBytes: number): Uint8Array {
+    if (lengthBytes >= CONTROL_VIEWS) return this.#control.subarray(0, lengthBytes);
+    let view = this.#controlViews[lengthBytes];
+    if (view === undefined) {
+      view = this.#control.subarray(0, lengthBytes);
+      this.#controlViews[lengthBytes] = view;
+    }
+    return view;
   }
 
   /** Gathers the outbox and the requests whose bytes are in slabs into one send. */

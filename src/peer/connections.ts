@@ -38,6 +38,8 @@ export class Connections {
   readonly #handler: ConnectionsHandler;
   readonly #host: ConnectionHost;
   #accepting = false;
+  /** Connections whose connect operation is in flight. */
+  #dialling = 0;
   #acceptAgainMs = 0;
   #closing = false;
 
@@ -93,6 +95,7 @@ export class Connections {
     }
     connection.reset(fd, address);
     connection.connecting = true;
+    this.#dialling++;
     connection.deadlineMs = nowMs + DIAL_TIMEOUT_MS;
     const lengthBytes = encodeSockaddr(connection.sockaddrAddress, address);
     this.#host.reactor.connect(fd, connection.sockaddrAddress, lengthBytes, token(Op.connect, connection.index));
@@ -101,6 +104,7 @@ export class Connections {
   connectCompleted(index: number, result: number): void {
     const connection = this.at(index);
     connection.connecting = false;
+    this.#dialling--;
     if (result === 0 && !connection.closing) {
       this.#handler.dialled(connection);
       if (connection.session === null) this.close(connection);
@@ -115,6 +119,7 @@ export class Connections {
   /** Gives up dials that took too long. Returns the earliest deadline of the others, in monotonic ms. */
   expireDials(nowMs: number): number {
     let nextMs = this.#acceptAgainMs > nowMs ? this.#acceptAgainMs : Number.POSITIVE_INFINITY;
+    if (this.#dialling === 0) return nextMs;
     for (const connection of this) {
       if (!connection.connecting || connection.closing) continue;
       if (connection.deadlineMs <= nowMs) {

@@ -16,7 +16,7 @@ import type { SwarmReport } from "../swarm/actions.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import { formatBytes, formatDuration } from "../units.ts";
 import type { PeerOptions, PeerStats } from "./api.ts";
-import type { Inbox } from "./inbox.ts";
+import type { Inbox, PeersListener } from "./inbox.ts";
 import type { Node, NodeObserver } from "./node.ts";
 import type { Reporter } from "./reporter.ts";
 import { Op, token, tokenIndex, tokenOp } from "./tokens.ts";
@@ -57,6 +57,10 @@ export class Deployment implements NodeObserver {
   #lingerEndMs = 0;
   #lastUsefulMs: number;
 
+  /** Made once: a turn of the loop allocates nothing. */
+  readonly #stats = () => this.stats();
+  readonly #addPeers: PeersListener = (addresses, origin) => this.#requireNode().swarm.addPeers(clockMs(), addresses, origin);
+
   constructor(readonly parts: DeploymentParts) {
     this.#lastUsefulMs = parts.startedMs;
   }
@@ -82,9 +86,9 @@ export class Deployment implements NodeObserver {
   turn(nowMs: number): boolean {
     const { inbox, reporter, zeroes } = this.parts;
     const node = this.#requireNode();
-    inbox.receive((addresses, origin) => node.swarm.addPeers(nowMs, addresses, origin));
+    inbox.receive(this.#addPeers);
     zeroes.pump();
-    reporter.progress(nowMs, () => this.stats());
+    reporter.progress(nowMs, this.#stats);
     if (inbox.stopped && this.#state !== State.flushing) {
       zeroes.stop();
       return true;

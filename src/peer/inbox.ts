@@ -12,6 +12,8 @@ import { Op, token, tokenOp } from "./tokens.ts";
 import type { PeerMessage, WorkerData } from "./worker-messages.ts";
 
 type PeersMessage = Extract<PeerMessage, { type: "peers" }>;
+/** Hears the addresses of one message. */
+export type PeersListener = (addresses: PeerAddress[], origin: PeersMessage["origin"]) => void;
 
 /** Address lists kept for a node that is still looking at its disk; each is one announce's answer. */
 const WAITING_MAX = 64;
@@ -37,8 +39,9 @@ export class Inbox {
   }
 
   /** Hands on the addresses that have arrived. */
-  receive(peers: (addresses: PeerAddress[], origin: PeersMessage["origin"]) => void): void {
+  receive(peers: PeersListener): void {
     this.#take();
+    if (this.#waiting.length === 0) return;
     for (const message of this.#waiting.splice(0)) peers(message.addresses, message.origin);
   }
 

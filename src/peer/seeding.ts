@@ -3,11 +3,12 @@
  */
 import type { Source } from "../disk/source.ts";
 import { assert, ExitCode, Failure } from "../errors.ts";
+import { nowMs as clockMs } from "../kernel/clock.ts";
 import type { Token } from "../kernel/reactor.ts";
 import type { SwarmReport } from "../swarm/actions.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import type { PeerStats } from "./api.ts";
-import type { Inbox } from "./inbox.ts";
+import type { Inbox, PeersListener } from "./inbox.ts";
 import type { Node, NodeObserver } from "./node.ts";
 import type { Reporter } from "./reporter.ts";
 
@@ -18,6 +19,10 @@ export class Seeding implements NodeObserver {
   node: Node | null = null;
   readonly busy = false;
   #nextCheckMs = 0;
+
+  /** Made once: a turn of the loop allocates nothing. */
+  readonly #stats = () => this.stats();
+  readonly #addPeers: PeersListener = (addresses, origin) => this.#requireNode().swarm.addPeers(clockMs(), addresses, origin);
 
   constructor(
     readonly metainfo: Metainfo,
@@ -39,9 +44,8 @@ export class Seeding implements NodeObserver {
   }
 
   turn(nowMs: number): boolean {
-    const node = this.#requireNode();
-    this.inbox.receive((addresses, origin) => node.swarm.addPeers(nowMs, addresses, origin));
-    this.reporter.progress(nowMs, () => this.stats());
+    this.inbox.receive(this.#addPeers);
+    this.reporter.progress(nowMs, this.#stats);
     if (nowMs >= this.#nextCheckMs) this.#checkSource(nowMs);
     return this.inbox.stopped;
   }
