@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
 import { start } from "../harness/diskswarm.ts";
-import { MIB, NODE_HOST, SEEDER_HOST, capturedImage } from "../harness/fixture.ts";
+import { MIB, NODE_HOST, capturedImage } from "../harness/fixture.ts";
 import { scatteredExtents } from "../harness/image.ts";
 import { freePort } from "../harness/ports.ts";
 import { scopedTest } from "../harness/scope.ts";
@@ -16,19 +16,19 @@ scopedTest(
   `${NODES} nodes from one serve, each told nothing but a URL`,
   async (scope) => {
     const image = await capturedImage(scope, DISK_BYTES, { extents: scatteredExtents(100, DISK_BYTES, [4096], 41) });
-    const httpPort = await freePort(SEEDER_HOST);
+    const httpPort = await freePort(NODE_HOST);
     const serving = start(scope, [
       "serve",
       image.path,
       "--listen",
-      SEEDER_HOST,
+      NODE_HOST,
       "--http",
       String(httpPort),
       "--port",
-      String(await freePort(SEEDER_HOST)),
+      String(await freePort(NODE_HOST)),
     ]);
     await serving.event("start");
-    const url = `http://${SEEDER_HOST}:${httpPort}/torrents/image.torrent`;
+    const url = `http://${NODE_HOST}:${httpPort}/torrents/image.torrent`;
     const nodes = await Promise.all(
       Array.from({ length: NODES }, async () => {
         const target = join(scope.ramDir(), "target");

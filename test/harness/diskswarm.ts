@@ -132,7 +132,7 @@ export interface Seeder {
   readonly peer: string;
 }
 
-/** `seed` on an address and port; resolves when it listens. */
+/** `seed` on an address and port; resolves when it has looked at its source and serves. */
 export async function seed(
   scope: Scope,
   torrent: string,
@@ -146,7 +146,7 @@ export async function seed(
     ["seed", torrent, source, "--listen", at.host, "--port", String(at.port), ...flags],
     options,
   );
-  await run.event("start");
+  await run.event("progress", ({ phase }) => phase === "serve");
   return { run, ...at, peer: `${at.host}:${at.port}` };
 }
 

@@ -11,8 +11,14 @@ export const Message = { choke: 0, unchoke: 1, interested: 2, have: 4, bitfield:
 const PROTOCOL = Buffer.concat([Buffer.from([19]), Buffer.from("BitTorrent protocol")]);
 const HANDSHAKE_BYTES = 68;
 
-export function handshake(infoHash: Uint8Array, name = "test"): Buffer {
-  const peerId = Buffer.from(`-XX0001-${name}`.padEnd(20, "x").slice(0, 20));
+let handshakesMade = 0;
+
+function newPeerId(): Buffer {
+  return Buffer.from(`-XX0001-${String(handshakesMade++).padStart(12, "0")}`);
+}
+
+/** A handshake without extensions, with a peer id that was not used before. */
+export function handshake(infoHash: Uint8Array, peerId = newPeerId()): Buffer {
   return Buffer.concat([PROTOCOL, Buffer.alloc(8), infoHash, peerId]);
 }
 
@@ -82,6 +88,7 @@ export function testSeeder(scope: Scope, options: SeederOptions): Promise<TestSe
   const sockets = new Set<Socket>();
   let requests = 0;
   let connections = 0;
+  const greeting = Buffer.concat([handshake(options.infoHash), frame(Message.bitfield, fullBitfield(pieceCount))]);
   const serve = (socket: Socket) => {
     connections++;
     sockets.add(socket);
@@ -89,10 +96,7 @@ export function testSeeder(scope: Scope, options: SeederOptions): Promise<TestSe
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
     const reader = new FrameReader(
-      () =>
-        socket.write(
-          Buffer.concat([handshake(options.infoHash, "seeder"), frame(Message.bitfield, fullBitfield(pieceCount))]),
-        ),
+      () => socket.write(greeting),
       (message, body) => {
         if (message === Message.interested) socket.write(frame(Message.unchoke));
         if (message !== Message.request) return;
