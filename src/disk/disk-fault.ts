@@ -18,7 +18,13 @@ const ADVICE: ReadonlyMap<number, string> = new Map([
  * `operation` is a verb: read, write, zero, flush.
  */
 export function diskFault(device: string, operation: string, offsetBytes: number, result: number): DiskFault {
-  return new DiskFault(device, operation, offsetBytes, -result || 0, result === 0 ? endedEarly(operation) : describe(result));
+  return new DiskFault(
+    device,
+    operation,
+    offsetBytes,
+    -result || 0,
+    result === 0 ? endedEarly(operation) : describe(result),
+  );
 }
 
 function describe(result: number): string {

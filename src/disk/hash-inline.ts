@@ -52,7 +52,10 @@ export class InlineHasher implements Hasher {
 
   update(context: number, address: Address, lengthBytes: number): boolean {
     const offset = address - this.#regionStart;
-    assert(lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#region.byteLength, "hashed bytes lie in the region");
+    assert(
+      lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#region.byteLength,
+      "hashed bytes lie in the region",
+    );
     if (this.#isFull()) return false;
     this.#hasher(context).update(new Uint8Array(this.#region, offset, lengthBytes));
     this.#report(context, lengthBytes);

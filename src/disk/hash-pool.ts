@@ -93,7 +93,10 @@ class HashPool implements Hasher {
 
   update(context: number, address: Address, lengthBytes: number): boolean {
     const offset = address - this.#regionStart;
-    assert(lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#regionBytes, "hashed bytes lie in the region");
+    assert(
+      lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#regionBytes,
+      "hashed bytes lie in the region",
+    );
     return this.#submit(context, JobKind.update, offset, lengthBytes);
   }
 

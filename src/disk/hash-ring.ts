@@ -15,7 +15,15 @@ const SLOT_MASK = RING_SLOTS - 1;
 const DIGEST_BYTES_MAX = 32;
 
 /** Words of the control area. Each side's cursor has a cache line of its own. */
-const Word = { submitted: 0, workerAsleep: 1, completed: 16, ended: 17, failed: 18, ownerAsleep: 32, closing: 33 } as const;
+const Word = {
+  submitted: 0,
+  workerAsleep: 1,
+  completed: 16,
+  ended: 17,
+  failed: 18,
+  ownerAsleep: 32,
+  closing: 33,
+} as const;
 const CONTROL_WORDS = 48;
 /** A worker ends after the update it is in, which takes milliseconds. */
 const END_TIMEOUT_MS = 30_000;
@@ -80,7 +88,14 @@ export class HashRing {
   }
 
   /** Owner: fills the slot of the next job and publishes it. The caller has checked that there is room. */
-  submit(cursor: number, kind: JobKind, begins: boolean, context: number, offsetBytes: number, lengthBytes: number): void {
+  submit(
+    cursor: number,
+    kind: JobKind,
+    begins: boolean,
+    context: number,
+    offsetBytes: number,
+    lengthBytes: number,
+  ): void {
     const slot = cursor & SLOT_MASK;
     this.#job[slot] = (context << 2) | (begins ? 2 : 0) | kind;
     this.#offsetBytes[slot] = offsetBytes;

@@ -47,7 +47,13 @@ function awaitJob(ring: HashRing, cursor: number): void {
   while (ring.submitted() === cursor && !ring.closing) ring.waitForJob(cursor);
 }
 
-function runJob(ring: HashRing, cursor: number, region: ArrayBuffer, hashers: Map<number, Bun.CryptoHasher>, algorithm: HashWorkerStart["algorithm"]): void {
+function runJob(
+  ring: HashRing,
+  cursor: number,
+  region: ArrayBuffer,
+  hashers: Map<number, Bun.CryptoHasher>,
+  algorithm: HashWorkerStart["algorithm"],
+): void {
   const context = ring.context(cursor);
   if (ring.begins(cursor)) hashers.set(context, new Bun.CryptoHasher(algorithm));
   const hasher = hashers.get(context);

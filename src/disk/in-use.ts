@@ -35,7 +35,9 @@ const KERNEL_PATHS: KernelPaths = { proc: "/proc", sys: "/sys" };
 export function useOfDevice(target: FileStat, paths = KERNEL_PATHS): Use | null {
   const devices = withPartitions(deviceAt(`${target.rdevMajor}:${target.rdevMinor}`, paths));
   const whole = wholeDisk(devices[0], paths);
-  return mountOf(devices, whole, paths) ?? swapOn(devices, paths) ?? holderOf(devices, paths) ?? loopOver(target, paths);
+  return (
+    mountOf(devices, whole, paths) ?? swapOn(devices, paths) ?? holderOf(devices, paths) ?? loopOver(target, paths)
+  );
 }
 
 /** Who uses the regular file, or null. */
@@ -73,11 +75,16 @@ function mountOf(devices: Device[], whole: Device | null, paths: KernelPaths): U
     if (after === undefined) continue;
     const fields = before.split(" ");
     const source = unescapeOctal(after.split(" ")[1] ?? "");
-    const mounted = all.find((device) => device.number === fields[2] || (fields[2].startsWith("0:") && isDevice(source, device)));
+    const mounted = all.find(
+      (device) => device.number === fields[2] || (fields[2].startsWith("0:") && isDevice(source, device)),
+    );
     if (!mounted) continue;
     const point = unescapeOctal(fields[4]);
     const what = mounted === devices[0] ? "it is" : `/dev/${mounted.name} is`;
-    return { code: "target-mounted", text: `${what} mounted on ${point}; unmount it (umount ${point}) or choose another disk` };
+    return {
+      code: "target-mounted",
+      text: `${what} mounted on ${point}; unmount it (umount ${point}) or choose another disk`,
+    };
   }
   return null;
 }
@@ -114,7 +121,10 @@ function holderOf(devices: Device[], paths: KernelPaths): Use | null {
     if (holders.length === 0) continue;
     const what = device === devices[0] ? "it is" : `/dev/${device.name} is`;
     const names = holders.map((name) => holderName(name, paths)).join(", ");
-    return { code: "target-held", text: `${what} held by ${names} (LVM, RAID or device mapper); deactivate that or choose another disk` };
+    return {
+      code: "target-held",
+      text: `${what} held by ${names} (LVM, RAID or device mapper); deactivate that or choose another disk`,
+    };
   }
   return null;
 }
@@ -132,7 +142,10 @@ function loopOver(target: FileStat, paths: KernelPaths): Use | null {
     if (backing === "") continue;
     const other = stat(backing);
     if (typeof other === "number" || !isSame(other, target)) continue;
-    return { code: "target-held", text: `it is the backing of /dev/${name}; detach that (losetup -d /dev/${name}) or write to /dev/${name}` };
+    return {
+      code: "target-held",
+      text: `it is the backing of /dev/${name}; detach that (losetup -d /dev/${name}) or write to /dev/${name}`,
+    };
   }
   return null;
 }

@@ -62,7 +62,8 @@ export function typeName(stat: FileStat): string {
 
 /** True where two stats are of the same device or file. */
 export function isSame(a: FileStat, b: FileStat): boolean {
-  if (isBlock(a) || isBlock(b)) return isBlock(a) && isBlock(b) && a.rdevMajor === b.rdevMajor && a.rdevMinor === b.rdevMinor;
+  if (isBlock(a) || isBlock(b))
+    return isBlock(a) && isBlock(b) && a.rdevMajor === b.rdevMajor && a.rdevMinor === b.rdevMinor;
   return a.deviceMajor === b.deviceMajor && a.deviceMinor === b.deviceMinor && a.inode === b.inode;
 }
 
@@ -72,11 +73,19 @@ export function isSame(a: FileStat, b: FileStat): boolean {
  * file system does not tell its alignment (tmpfs, where it gains nothing; any before Linux 6.1)
  * goes direct only when it is insisted on.
  */
-export function openDirect(path: string, bufferedFd: number, accessFlags: number, insists: boolean): { fd: number; alignment: DirectAlignment } | null {
+export function openDirect(
+  path: string,
+  bufferedFd: number,
+  accessFlags: number,
+  insists: boolean,
+): { fd: number; alignment: DirectAlignment } | null {
   const fd = open(path, accessFlags | abi.O_DIRECT | abi.O_NONBLOCK);
   if (fd < 0) return null;
   const [wanted, got] = [fstat(bufferedFd), fstat(fd)];
-  const alignment = typeof wanted === "number" || typeof got === "number" || !isSame(wanted, got) ? null : alignmentOf(fd, got, insists);
+  const alignment =
+    typeof wanted === "number" || typeof got === "number" || !isSame(wanted, got)
+      ? null
+      : alignmentOf(fd, got, insists);
   if (alignment !== null && readsDirectly(fd, alignment)) return { fd, alignment };
   closeChecked(fd);
   return null;

@@ -95,7 +95,16 @@ export class PieceScan implements HashHandler {
     this.#chunksSubmitted = new Int32Array(hasher.contextsMax);
     this.#chunksHashed = new Int32Array(hasher.contextsMax);
     const done = (_isWrite: boolean, buffer: number) => this.#chunkLanded(buffer);
-    this.#queue = new DiskQueue(options.reactor, options.files, options.segments, null, done, (op) => op, buffers, READS_MAX);
+    this.#queue = new DiskQueue(
+      options.reactor,
+      options.files,
+      options.segments,
+      null,
+      done,
+      (op) => op,
+      buffers,
+      READS_MAX,
+    );
   }
 
   /** Bytes read and hashed so far. */
@@ -160,7 +169,8 @@ export class PieceScan implements HashHandler {
   }
 
   #openPiece(): boolean {
-    while (this.#nextPiece < this.#pieceCount && this.#wanted !== null && !this.#wanted(pieceIndex(this.#nextPiece))) this.#nextPiece++;
+    while (this.#nextPiece < this.#pieceCount && this.#wanted !== null && !this.#wanted(pieceIndex(this.#nextPiece)))
+      this.#nextPiece++;
     if (this.#nextPiece === this.#pieceCount) return false;
     const context = this.#freeContexts.shift();
     if (context === undefined) return false;

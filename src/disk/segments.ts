@@ -54,7 +54,8 @@ export class Segments implements SegmentLocator {
     const possible = alignBytes > 0 && pieceBytes % alignBytes === 0;
     this.#alignBytes = possible ? alignBytes : 0;
     this.#memoryAlignBytes = direct?.memoryBytes ?? 1;
-    const allAligned = possible && isAligned(extents, alignBytes) && (zeroRanges === null || isAligned(zeroRanges, alignBytes));
+    const allAligned =
+      possible && isAligned(extents, alignBytes) && (zeroRanges === null || isAligned(zeroRanges, alignBytes));
     this.pageBytes = allAligned ? alignBytes : Math.max(PAGE_BYTES, alignBytes);
   }
 
@@ -88,7 +89,10 @@ export class Segments implements SegmentLocator {
     this.direct = true;
     this.lengthBytes = Math.min(limit, directEnd) - disk;
     assert(address % this.#memoryAlignBytes === 0, "memory of a block is congruent to its payload offset");
-    assert(disk % this.#alignBytes === 0 && this.lengthBytes % this.#alignBytes === 0, "transfers begin and end at multiples of 16 KiB");
+    assert(
+      disk % this.#alignBytes === 0 && this.lengthBytes % this.#alignBytes === 0,
+      "transfers begin and end at multiples of 16 KiB",
+    );
   }
 
   /** Index of the extent that holds a payload offset. */
@@ -96,7 +100,8 @@ export class Segments implements SegmentLocator {
     const { torrentOffsetBytes: starts, lengthBytes: lengths, count, totalBytes } = this.#extents;
     assert(torrentOffsetBytes >= 0 && torrentOffsetBytes < totalBytes, "a payload offset lies inside the payload");
     for (let index = this.#extent; index < Math.min(this.#extent + 2, count); index++) {
-      if (torrentOffsetBytes >= starts[index] && torrentOffsetBytes < starts[index] + lengths[index]) return (this.#extent = index);
+      if (torrentOffsetBytes >= starts[index] && torrentOffsetBytes < starts[index] + lengths[index])
+        return (this.#extent = index);
     }
     let low = 0;
     let high = count - 1;

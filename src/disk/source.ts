@@ -8,7 +8,18 @@ import { ExitCode, Failure } from "../errors.ts";
 import * as abi from "../kernel/abi.ts";
 import { Errno, errnoText, fdatasync, type FileStat, fstat, ioctlGet, open, stat } from "../kernel/libc.ts";
 import { formatBytes } from "../units.ts";
-import { closeChecked, closeDisk, type DirectMode, isBlock, isRegular, isSame, type OpenDisk, openDirect, sizeOf, typeName } from "./open-disk.ts";
+import {
+  closeChecked,
+  closeDisk,
+  type DirectMode,
+  isBlock,
+  isRegular,
+  isSame,
+  type OpenDisk,
+  openDirect,
+  sizeOf,
+  typeName,
+} from "./open-disk.ts";
 
 export interface SourceOptions {
   /** How far the torrent's extents reach, in bytes; null when it is being captured. */
@@ -49,7 +60,8 @@ export function openSource(path: string, options: SourceOptions): Source {
  */
 function settle(path: string, fd: number): void {
   const result = fdatasync(fd);
-  if (result < 0) throw failure("source-open", `cannot flush ${path}: ${errnoText(result)}; check the device and the kernel's log`);
+  if (result < 0)
+    throw failure("source-open", `cannot flush ${path}: ${errnoText(result)}; check the device and the kernel's log`);
 }
 
 function describe(path: string, fd: number, options: SourceOptions): OpenDisk {
@@ -58,7 +70,10 @@ function describe(path: string, fd: number, options: SourceOptions): OpenDisk {
   if (typeof now === "number" || sizeBytes < 0) throw cannotOpen(path, sizeBytes);
   if (options.needBytes !== null && sizeBytes < options.needBytes) {
     const sizes = `${sizeBytes} bytes (${formatBytes(sizeBytes)}), the torrent needs ${options.needBytes} (${formatBytes(options.needBytes)})`;
-    throw failure("source-too-small", `${path} has ${sizes}: it is not what was captured; name the right source or capture it again`);
+    throw failure(
+      "source-too-small",
+      `${path} has ${sizes}: it is not what was captured; name the right source or capture it again`,
+    );
   }
   const isDisk = isBlock(now);
   const wantsDirect = options.direct === "on" || (options.direct === "auto" && isDisk);
@@ -104,7 +119,8 @@ export class Source {
     if (typeof byName === "number") return `is no longer there (${errnoText(byName)})`;
     if (!isSame(byName, identity.stat)) return "was replaced";
     const now = this.#identityNow();
-    if (now.sizeBytes !== identity.sizeBytes) return `changed its size from ${identity.sizeBytes} to ${now.sizeBytes} bytes`;
+    if (now.sizeBytes !== identity.sizeBytes)
+      return `changed its size from ${identity.sizeBytes} to ${now.sizeBytes} bytes`;
     const isWritten = now.sectorsWritten !== identity.sectorsWritten;
     // A device node's own time stamp says nothing of the device.
     const isTouched = this.files.kind === "file" && now.stat.mtimeMs !== identity.stat.mtimeMs;
@@ -127,7 +143,9 @@ export class Source {
 /** Field 7 of /sys/dev/block/M:N/stat (Documentation/block/stat.rst). */
 function sectorsWritten(device: FileStat): number | null {
   try {
-    const fields = readFileSync(`/sys/dev/block/${device.rdevMajor}:${device.rdevMinor}/stat`, "latin1").trim().split(/\s+/);
+    const fields = readFileSync(`/sys/dev/block/${device.rdevMajor}:${device.rdevMinor}/stat`, "latin1")
+      .trim()
+      .split(/\s+/);
     return Number(fields[6]);
   } catch {
     // Without sysfs a changed device is noticed by its size and by the pieces that no longer match.
@@ -139,7 +157,8 @@ function cannotOpen(path: string, result: number): Failure {
   const errno = -result;
   const text = `cannot open ${path}: ${errnoText(result)}`;
   if (errno === Errno.ENOENT) return failure("source-missing", `${text}; check the name`);
-  if (errno === Errno.EACCES || errno === Errno.EPERM) return failure("source-permission", `${text}; run as root or let this user read it`);
+  if (errno === Errno.EACCES || errno === Errno.EPERM)
+    return failure("source-permission", `${text}; run as root or let this user read it`);
   return failure("source-open", `${text}; check the device and the kernel's log`);
 }
 

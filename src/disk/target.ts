@@ -14,7 +14,17 @@ import type { Metainfo } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
 import { flushDirectoryOf, flushDisk } from "./flush.ts";
 import { useOfDevice, useOfFile } from "./in-use.ts";
-import { closeChecked, closeDisk, type DirectMode, isBlock, isRegular, type OpenDisk, openDirect, sizeOf, typeName } from "./open-disk.ts";
+import {
+  closeChecked,
+  closeDisk,
+  type DirectMode,
+  isBlock,
+  isRegular,
+  type OpenDisk,
+  openDirect,
+  sizeOf,
+  typeName,
+} from "./open-disk.ts";
 
 /** What an image asks of its target. */
 export interface TargetNeeds {
@@ -53,7 +63,12 @@ export function openTarget(path: string, needs: TargetNeeds, options: TargetOpti
   if (!isRegular(found)) {
     throw refuse(path, found.mode, `it is ${typeName(found)}; name a disk, a partition or (with --force) a file`);
   }
-  if (!options.force) throw refused("target-not-block", path, "it is an ordinary file, not a block device; --force writes to it all the same");
+  if (!options.force)
+    throw refused(
+      "target-not-block",
+      path,
+      "it is an ordinary file, not a block device; --force writes to it all the same",
+    );
   return openFile(path, needs, options, false);
 }
 
@@ -65,8 +80,14 @@ function refuse(path: string, mode: number, text: string): Failure {
 function openMissing(path: string, needs: TargetNeeds, options: TargetOptions): Target {
   const absolute = resolve(path);
   const isDeviceName = absolute.startsWith("/dev/") && !absolute.startsWith("/dev/shm/");
-  if (isDeviceName) throw refused("target-missing", path, "there is no such device; look at lsblk, and whether its driver is loaded");
-  if (!options.force) throw refused("target-missing", path, "there is no such device or file; check the name, or give --force to create a file");
+  if (isDeviceName)
+    throw refused("target-missing", path, "there is no such device; look at lsblk, and whether its driver is loaded");
+  if (!options.force)
+    throw refused(
+      "target-missing",
+      path,
+      "there is no such device or file; check the name, or give --force to create a file",
+    );
   return openFile(path, needs, options, true);
 }
 
@@ -75,7 +96,11 @@ function openDevice(path: string, found: FileStat, needs: TargetNeeds, options: 
   if (use !== null) throw refused(use.code, path, use.text);
   const fd = open(path, abi.O_RDWR | abi.O_EXCL);
   if (fd === -Errno.EBUSY) {
-    throw refused("target-busy", path, "another program has opened it exclusively (mounted elsewhere, LVM, RAID or another imaging); end that first");
+    throw refused(
+      "target-busy",
+      path,
+      "another program has opened it exclusively (mounted elsewhere, LVM, RAID or another imaging); end that first",
+    );
   }
   if (fd < 0) throw cannotOpen(path, fd);
   return guarded(fd, null, () => {
@@ -104,7 +129,15 @@ function openFile(path: string, needs: TargetNeeds, options: TargetOptions, isNe
     // Advisory, but every diskswarm takes it: two deployments never write one file.
     const locked = flock(fd, abi.LOCK_EX | abi.LOCK_NB);
     if (locked === -Errno.EAGAIN) throw refused("target-busy", path, "another program has locked it; end that first");
-    const target = finishOpen(path, fd, "file", needs.isExact ? needs.bytes : Math.max(now.sizeBytes, needs.bytes), null, options.direct, isNew);
+    const target = finishOpen(
+      path,
+      fd,
+      "file",
+      needs.isExact ? needs.bytes : Math.max(now.sizeBytes, needs.bytes),
+      null,
+      options.direct,
+      isNew,
+    );
     if (now.sizeBytes < needs.bytes || needs.isExact) target.resize(needs.bytes);
     return target;
   });
@@ -134,7 +167,18 @@ function finishOpen(
   if (mode === "on" && direct === null) {
     throw refused("target-no-direct", path, "it does not support direct IO; leave --direct on out");
   }
-  return new Target({ path, kind, sizeBytes, sectorBytes, bufferedFd: fd, directFd: direct?.fd ?? -1, direct: direct?.alignment ?? null }, isNew);
+  return new Target(
+    {
+      path,
+      kind,
+      sizeBytes,
+      sectorBytes,
+      bufferedFd: fd,
+      directFd: direct?.fd ?? -1,
+      direct: direct?.alignment ?? null,
+    },
+    isNew,
+  );
 }
 
 export class Target {
@@ -153,7 +197,11 @@ export class Target {
     const result = ftruncate(this.files.bufferedFd, bytes);
     if (result === 0) return;
     if (this.files.directFd !== -1) closeChecked(this.files.directFd);
-    throw refused("target-too-small", this.path, `it cannot be made ${bytes} bytes (${formatBytes(bytes)}) long: ${errnoText(result)}; choose another file system`);
+    throw refused(
+      "target-too-small",
+      this.path,
+      `it cannot be made ${bytes} bytes (${formatBytes(bytes)}) long: ${errnoText(result)}; choose another file system`,
+    );
   }
 
   /** Makes the device keep all that was written, and a new file its name. Throws DiskFault. */
@@ -173,24 +221,40 @@ function cannotOpen(path: string, result: number): Failure {
       return readOnly(path);
     case Errno.EACCES:
     case Errno.EPERM:
-      return refused("target-permission", path, `${errnoText(result)}; run as root, or look whether it is write protected`);
+      return refused(
+        "target-permission",
+        path,
+        `${errnoText(result)}; run as root, or look whether it is write protected`,
+      );
     case Errno.ENOENT:
     case Errno.ENOTDIR:
       return refused("target-missing", path, `${dirname(path)} is not a directory that exists; make it first`);
     case Errno.EEXIST:
-      return refused("target-missing", path, "it is a link to something that does not exist; look where it leads (readlink)");
+      return refused(
+        "target-missing",
+        path,
+        "it is a link to something that does not exist; look where it leads (readlink)",
+      );
     case Errno.ETXTBSY:
     case Errno.EBUSY:
       return refused("target-busy", path, `${errnoText(result)}: another program uses it; end that first`);
     case Errno.EISDIR:
       return refused("target-directory", path, "it is a directory; name a disk, a partition or (with --force) a file");
     default:
-      return refused("target-open", path, `it cannot be opened for writing: ${errnoText(result)}; check the device and the kernel's log`);
+      return refused(
+        "target-open",
+        path,
+        `it cannot be opened for writing: ${errnoText(result)}; check the device and the kernel's log`,
+      );
   }
 }
 
 function readOnly(path: string): Failure {
-  return refused("target-read-only", path, "it is read-only; remove the write protection (blockdev --setrw, mount -o remount,rw) or choose another disk");
+  return refused(
+    "target-read-only",
+    path,
+    "it is read-only; remove the write protection (blockdev --setrw, mount -o remount,rw) or choose another disk",
+  );
 }
 
 function tooSmall(path: string, sizeBytes: number, needBytes: number): Failure {

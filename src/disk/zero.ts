@@ -158,14 +158,20 @@ export class ZeroRanges {
 
   /** Cuts the next chunk: a whole edge, or whole pages. False when all is given out. */
   #nextChunk(work: Slot): boolean {
-    while (this.#range < this.#options.ranges.count && this.#at >= this.#end(this.#range)) this.#enterRange(this.#range + 1);
+    while (this.#range < this.#options.ranges.count && this.#at >= this.#end(this.#range))
+      this.#enterRange(this.#range + 1);
     if (this.#range === this.#options.ranges.count) return false;
     const { pageBytes } = this.#options;
     const end = this.#end(this.#range);
     const coreStart = Math.ceil(this.#at / pageBytes) * pageBytes;
     const coreEnd = Math.floor(end / pageBytes) * pageBytes;
     work.isEdge = this.#at < coreStart || this.#at >= coreEnd;
-    const bound = this.#at < coreStart ? Math.min(coreStart, end) : this.#at < coreEnd ? Math.min(coreEnd, this.#at + CHUNK_BYTES) : end;
+    const bound =
+      this.#at < coreStart
+        ? Math.min(coreStart, end)
+        : this.#at < coreEnd
+          ? Math.min(coreEnd, this.#at + CHUNK_BYTES)
+          : end;
     work.offsetBytes = this.#at;
     work.lengthBytes = bound - this.#at;
     work.method = work.isEdge ? Method.write : this.#method;

@@ -61,12 +61,22 @@ export interface PeerStats {
 }
 
 export type PeerEvent =
-  | { readonly type: "listening"; readonly port: number; readonly backend: "uring" | "epoll"; readonly note: string | null }
+  | {
+      readonly type: "listening";
+      readonly port: number;
+      readonly backend: "uring" | "epoll";
+      readonly note: string | null;
+    }
   /** A magnet's metadata arrived: the raw info dictionary. */
   | { readonly type: "metadata"; readonly infoBytes: Uint8Array; readonly name: string; readonly bytesTotal: number }
   /** About once a second, and at each change of phase. */
   | { readonly type: "progress"; readonly stats: PeerStats }
-  | { readonly type: "log"; readonly level: "debug" | "info" | "warning"; readonly code: string; readonly message: string }
+  | {
+      readonly type: "log";
+      readonly level: "debug" | "info" | "warning";
+      readonly code: string;
+      readonly message: string;
+    }
   /** Deploy: everything is proven and flushed. Seed never says it. Lingering follows. */
   | {
       readonly type: "done";

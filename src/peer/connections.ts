@@ -43,7 +43,13 @@ export class Connections {
   #acceptAgainMs = 0;
   #closing = false;
 
-  constructor(host: ConnectionHost, handler: ConnectionsHandler, listener: Listener, connectionsMax: number, outboxBytes: number) {
+  constructor(
+    host: ConnectionHost,
+    handler: ConnectionsHandler,
+    listener: Listener,
+    connectionsMax: number,
+    outboxBytes: number,
+  ) {
     this.#host = host;
     this.#handler = handler;
     this.#listener = listener;
@@ -180,4 +186,3 @@ export class Connections {
     if (connection.session === null) this.close(connection);
   }
 }
-

@@ -59,7 +59,8 @@ export class Deployment implements NodeObserver {
 
   /** Made once: a turn of the loop allocates nothing. */
   readonly #stats = () => this.stats();
-  readonly #addPeers: PeersListener = (addresses, origin) => this.#requireNode().swarm.addPeers(clockMs(), addresses, origin);
+  readonly #addPeers: PeersListener = (addresses, origin) =>
+    this.#requireNode().swarm.addPeers(clockMs(), addresses, origin);
 
   constructor(readonly parts: DeploymentParts) {
     this.#lastUsefulMs = parts.startedMs;
@@ -179,15 +180,19 @@ export class Deployment implements NodeObserver {
     if (reporter.banned.length > 0) {
       const who = [...new Set(reporter.banned)].join(", ");
       const advice = "check that source (diskswarm verify) and deploy again";
-      throw new Failure(ExitCode.integrity, "bad-source", `${missing} on ${options.path}: only wrong data was to be had, from ${who}; ${advice}`);
+      throw new Failure(
+        ExitCode.integrity,
+        "bad-source",
+        `${missing} on ${options.path}: only wrong data was to be had, from ${who}; ${advice}`,
+      );
     }
     const waited = isStalled
       ? `the connected peers sent nothing for ${formatDuration(silentMs)}`
       : `no peer had them for ${formatDuration(options.timeoutMs)}`;
-    const advice = "start a seeder or name one with --peer, then run the same command again: what is on the target is kept";
+    const advice =
+      "start a seeder or name one with --peer, then run the same command again: what is on the target is kept";
     throw new Failure(ExitCode.nothingToFetch, "no-source", `${missing} on ${options.path}: ${waited}; ${advice}`);
   }
-
 
   #requireNode(): Node {
     assert(this.node !== null, "the node is set before it runs");

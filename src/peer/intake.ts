@@ -283,7 +283,8 @@ export class Intake implements HashHandler {
   #settle(context: number): void {
     const fate = this.#fate[context] as Fate;
     if (fate === Fate.receiving || this.#writesPending[context]! > 0) return;
-    if (this.#hashDoneBytes[context]! < this.#hashSubmittedBytes[context]! || this.#finishSubmitted[context] === 1) return;
+    if (this.#hashDoneBytes[context]! < this.#hashSubmittedBytes[context]! || this.#finishSubmitted[context] === 1)
+      return;
     const piece = this.#piece[context]!;
     if (fate !== Fate.matched) this.#dropSlabs(context, piece);
     else assert(this.#partsOpen[context] === 0, "a verified piece is written whole");

@@ -35,7 +35,14 @@ export class Links implements ConnectionsHandler {
   readonly #toClose: Session[] = [];
   readonly #toDial: PeerAddress[] = [];
 
-  constructor(host: ConnectionHost, events: LinkEvents, observer: LinkObserver, listener: Listener, connectionsMax: number, outboxBytes: number) {
+  constructor(
+    host: ConnectionHost,
+    events: LinkEvents,
+    observer: LinkObserver,
+    listener: Listener,
+    connectionsMax: number,
+    outboxBytes: number,
+  ) {
     this.#events = events;
     this.#observer = observer;
     this.connections = new Connections(host, this, listener, connectionsMax, outboxBytes);

@@ -107,7 +107,8 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
     this.#fetch.shutdown(nowMs());
     this.#links.settle();
     this.#links.connections.shutdown();
-    while (!this.#links.connections.idle) reactor.run(SLEEP_MS_MAX, (operation, result) => this.#completed(operation, result));
+    while (!this.#links.connections.idle)
+      reactor.run(SLEEP_MS_MAX, (operation, result) => this.#completed(operation, result));
     inbox.disarm();
     this.#links.connections.free();
     this.#memory.free();
@@ -163,7 +164,9 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
     this.#links.connections.accept(now);
     this.#links.settle();
     const wakeMs = Math.min(dialsMs, this.#fetch.nextTickMs(), now + SLEEP_MS_MAX);
-    this.reactor.run(this.#links.hasWork ? 0 : Math.max(0, wakeMs - now), (operation, result) => this.#completed(operation, result));
+    this.reactor.run(this.#links.hasWork ? 0 : Math.max(0, wakeMs - now), (operation, result) =>
+      this.#completed(operation, result),
+    );
   }
 
   #completed(operation: Token, result: number): void {
@@ -179,6 +182,10 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
     const { timeoutMs } = this.options;
     if (nowMs() - this.#startedMs < timeoutMs) return;
     const text = `no peer told what the magnet link stands for within ${formatDuration(timeoutMs)}`;
-    throw new Failure(ExitCode.nothingToFetch, "no-metadata", `${text}; name a tracker with --tracker or a seeder with --peer`);
+    throw new Failure(
+      ExitCode.nothingToFetch,
+      "no-metadata",
+      `${text}; name a tracker with --tracker or a seeder with --peer`,
+    );
   }
 }

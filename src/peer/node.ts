@@ -94,7 +94,16 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     this.scratchAddress = resources.memoryAddress + plan.slabCount * plan.slabBytes;
     const tokenOf = (index: number) => token(Op.disk, index);
     const done = (isWrite: boolean, tag: number) => this.#diskDone(isWrite, tag);
-    this.disk = new DiskQueue(reactor, resources.files, resources.segments, resources.head, done, tokenOf, plan.slabCount, DISK_OPS_MAX);
+    this.disk = new DiskQueue(
+      reactor,
+      resources.files,
+      resources.segments,
+      resources.head,
+      done,
+      tokenOf,
+      plan.slabCount,
+      DISK_OPS_MAX,
+    );
     this.intake = hasher === null ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
     this.serving = new Serving(metainfo, this.pool, this, plan.readsMax);
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);

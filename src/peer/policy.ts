@@ -15,7 +15,12 @@ export interface MemoryPlan {
 }
 
 /** Slabs of 1 MiB are written in one operation; a small pool has smaller ones so that many sources find room. */
-export function planMemory(memoryBytes: number, pieceBytes: number, seedOnly: boolean, blockBytesMax: number): MemoryPlan {
+export function planMemory(
+  memoryBytes: number,
+  pieceBytes: number,
+  seedOnly: boolean,
+  blockBytesMax: number,
+): MemoryPlan {
   const poolBytes = Math.max(POOL_BYTES_MIN, memoryBytes);
   const wantedBytes = poolBytes >= 32 * MiB ? 1 * MiB : 256 * KiB;
   const slabBytes = Math.min(wantedBytes, slabFor(pieceBytes));

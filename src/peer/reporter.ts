@@ -45,14 +45,26 @@ export class Reporter {
         this.log("debug", event.kind, `${formatAddress(event.address)} connected (${event.client})`);
         break;
       case "peer-dropped":
-        this.#dropped(formatAddress(event.address), event.reason?.kind ?? null, event.reason?.text ?? "closed by the peer");
+        this.#dropped(
+          formatAddress(event.address),
+          event.reason?.kind ?? null,
+          event.reason?.text ?? "closed by the peer",
+        );
         break;
       case "banned":
         this.banned.push(formatAddress(event.address));
-        this.log("warning", "peer-banned", `peer ${formatAddress(event.address)} sent wrong data for piece ${event.piece}: banned`);
+        this.log(
+          "warning",
+          "peer-banned",
+          `peer ${formatAddress(event.address)} sent wrong data for piece ${event.piece}: banned`,
+        );
         break;
       case "piece-failed":
-        this.log("warning", event.kind, `piece ${event.piece} did not match its hash (${event.sources} sources): fetching it again`);
+        this.log(
+          "warning",
+          event.kind,
+          `piece ${event.piece} did not match its hash (${event.sources} sources): fetching it again`,
+        );
         break;
       case "snubbed":
         this.log("debug", event.kind, `${formatAddress(event.address)} answers no requests: they go to others`);

@@ -49,7 +49,10 @@ export function runPeer(data: WorkerData, reporter: Reporter): boolean {
   reporter.post({ type: "listening", port: listener.port, backend: reactor.backend, note: reactor.fallbackReason });
   const inbox = new Inbox(data);
   const { torrent, peers } = options;
-  const known = torrent instanceof Uint8Array ? { torrent, peers } : fetchTorrent(options, torrent, inbox, reactor, listener, reporter);
+  const known =
+    torrent instanceof Uint8Array
+      ? { torrent, peers }
+      : fetchTorrent(options, torrent, inbox, reactor, listener, reporter);
   if (known === null) return true;
   const run = new PeerRun(options, known.peers, inbox, reporter, reactor, listener, parseMetainfo(known.torrent));
   const interrupted = options.role === "seed" ? run.seed() : run.deploy();
@@ -115,9 +118,28 @@ class PeerRun {
     head.invalidate();
     const { pageBytes, hasDirect } = segments;
     const tokenOf = (slot: number) => token(Op.zero, slot);
-    const zeroes = new ZeroRanges({ reactor, files, ranges: zeroRanges, pageBytes, hasDirect, skipBytes: HEAD_BYTES, tokenOf });
+    const zeroes = new ZeroRanges({
+      reactor,
+      files,
+      ranges: zeroRanges,
+      pageBytes,
+      hasDirect,
+      skipBytes: HEAD_BYTES,
+      tokenOf,
+    });
     const bytesReused = reusedBytes(metainfo, have);
-    const deployment = new Deployment({ options, metainfo, target, head, zeroes, inbox, reporter, reactor, bytesReused, startedMs });
+    const deployment = new Deployment({
+      options,
+      metainfo,
+      target,
+      head,
+      zeroes,
+      inbox,
+      reporter,
+      reactor,
+      bytesReused,
+      startedMs,
+    });
     const node = new Node({ ...this.common(), hasher, files, segments, head, have }, deployment);
     deployment.node = node;
     reporter.phase("fetch");
@@ -159,7 +181,12 @@ class PeerRun {
 
   private openHasher(): Hasher {
     const contextsMax = 2 * this.plan.tuning.piecesInFlightMax + 8;
-    return openHasher({ address: this.memory.address, lengthBytes: this.memory.lengthBytes, contextsMax, workers: "auto" });
+    return openHasher({
+      address: this.memory.address,
+      lengthBytes: this.memory.lengthBytes,
+      contextsMax,
+      workers: "auto",
+    });
   }
 
   private swarmOptions(): SwarmOptions {

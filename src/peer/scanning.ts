@@ -61,12 +61,25 @@ export function probeSource(context: ScanContext): boolean {
 }
 
 /** Hashes pieces (null: all of them). Returns those that are right, or null when it was stopped. */
-function hashPieces(context: ScanContext, wanted: Set<number> | null, enough: (good: Bitfield) => boolean): Bitfield | null {
+function hashPieces(
+  context: ScanContext,
+  wanted: Set<number> | null,
+  enough: (good: Bitfield) => boolean,
+): Bitfield | null {
   const { metainfo, reporter, inbox, reactor, hasher, files, segments, memory } = context;
   const totalBytes = metainfo.extents.totalBytes;
   const good = new Bitfield(metainfo.pieceCount);
   const memoryBytes = Math.min(memory.lengthBytes, SCAN_MEMORY_BYTES);
-  const options = { reactor, hasher, files, segments, memoryAddress: memory.address, memoryBytes, pieceBytes: metainfo.pieceBytes, totalBytes };
+  const options = {
+    reactor,
+    hasher,
+    files,
+    segments,
+    memoryAddress: memory.address,
+    memoryBytes,
+    pieceBytes: metainfo.pieceBytes,
+    totalBytes,
+  };
   const scan = new PieceScan(options);
   const stats = () => ({
     phase: "check" as const,

@@ -22,7 +22,8 @@ export class Seeding implements NodeObserver {
 
   /** Made once: a turn of the loop allocates nothing. */
   readonly #stats = () => this.stats();
-  readonly #addPeers: PeersListener = (addresses, origin) => this.#requireNode().swarm.addPeers(clockMs(), addresses, origin);
+  readonly #addPeers: PeersListener = (addresses, origin) =>
+    this.#requireNode().swarm.addPeers(clockMs(), addresses, origin);
 
   constructor(
     readonly metainfo: Metainfo,
@@ -71,7 +72,11 @@ export class Seeding implements NodeObserver {
     this.#nextCheckMs = nowMs + IDENTITY_CHECK_MS;
     const change = this.source.changed();
     if (change === null) return;
-    throw new Failure(ExitCode.integrity, "source-changed", `${this.source.path} ${change} while it was seeded: capture it again`);
+    throw new Failure(
+      ExitCode.integrity,
+      "source-changed",
+      `${this.source.path} ${change} while it was seeded: capture it again`,
+    );
   }
 
   #requireNode(): Node {

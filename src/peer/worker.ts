@@ -23,5 +23,10 @@ function failureOf(error: unknown): WorkerReport {
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const kind = error instanceof AssertionError ? "a broken invariant" : "an unexpected error";
-  return { type: "failed", exitCode: ExitCode.failed, code: "internal", message: `${kind} in the data plane, please report it: ${text}` };
+  return {
+    type: "failed",
+    exitCode: ExitCode.failed,
+    code: "internal",
+    message: `${kind} in the data plane, please report it: ${text}`,
+  };
 }

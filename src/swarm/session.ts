@@ -335,22 +335,26 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   }
 
   onBitfield(body: Uint8Array): void {
-    this.firstHaveState("bitfield");
-    this.remoteHave = Bitfield.fromWire(body, this.remoteHave.length);
+    const told = Bitfield.fromWire(body, this.remoteHave.length);
+    if (this.haveStateKnown) return this.addHave(told);
+    this.haveStateKnown = true;
+    this.remoteHave = told;
     this.events.remoteHasSet(this);
   }
 
   onHaveAll(): void {
     this.needFast("have-all");
-    this.firstHaveState("have-all");
     if (this.config.pieceCount === null) return;
+    if (this.haveStateKnown) return this.addHave(Bitfield.full(this.remoteHave.length));
+    this.haveStateKnown = true;
     this.remoteHave.setAll();
     this.events.remoteHasSet(this);
   }
 
   onHaveNone(): void {
     this.needFast("have-none");
-    this.firstHaveState("have-none");
+    if (this.haveStateKnown) throw new PeerFault("have-none after other messages");
+    this.haveStateKnown = true;
     this.events.remoteHasSet(this);
   }
 
@@ -497,8 +501,8 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     if (!this.fast) throw new PeerFault(`${what} without BEP 6`);
   }
 
-  private firstHaveState(what: string): void {
-    if (this.haveStateKnown) throw new PeerFault(`${what} after other messages`);
-    this.haveStateKnown = true;
+  /** BEP 3 allows a bitfield as the first message only; aria2 sends one instead of many haves at any time. */
+  private addHave(told: Bitfield): void {
+    for (let piece = 0; piece < told.length; piece++) if (told.has(piece)) this.onHave(piece);
   }
 }

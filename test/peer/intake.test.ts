@@ -18,6 +18,7 @@ const TOTAL_BYTES = 2 * PIECE_BYTES + LAST_BYTES;
 class QueuedHasher implements Hasher {
   readonly contextsMax = 2;
   readonly wakeFd = -1;
+  readonly workers = 0;
   room = 8;
   readonly #jobs: (() => void)[] = [];
   readonly #hashes = [createHash("sha1"), createHash("sha1")];
@@ -65,7 +66,9 @@ for (let i = 0; i < payload.length; i++) payload[i] = (i * 7 + (i >> 9)) & 0xff;
 function metainfo(): Metainfo {
   const hashes = new Uint8Array(PIECES * 20);
   for (let piece = 0; piece < PIECES; piece++) {
-    const digest = createHash("sha1").update(payload.subarray(piece * PIECE_BYTES, (piece + 1) * PIECE_BYTES)).digest();
+    const digest = createHash("sha1")
+      .update(payload.subarray(piece * PIECE_BYTES, (piece + 1) * PIECE_BYTES))
+      .digest();
     hashes.set(digest, piece * 20);
   }
   const extents = {
@@ -102,7 +105,8 @@ beforeEach(() => {
   failed = [];
   disk = new Uint8Array(TOTAL_BYTES);
   const handler = {
-    write: (tag: number, offset: number, length: number, address: number) => void writes.push({ tag, offset, length, address }),
+    write: (tag: number, offset: number, length: number, address: number) =>
+      void writes.push({ tag, offset, length, address }),
     verified: (piece: number) => void verified.push(piece),
     failed: (piece: number) => void failed.push(piece),
   };
@@ -124,7 +128,10 @@ function receive(piece: number, begin: number, length: number, corrupt = false):
 
 function completeWrites(): void {
   for (const write of writes.splice(0)) {
-    disk.set(hasher.bytes.subarray(write.address - hasher.base, write.address - hasher.base + write.length), write.offset);
+    disk.set(
+      hasher.bytes.subarray(write.address - hasher.base, write.address - hasher.base + write.length),
+      write.offset,
+    );
     intake.written(write.tag);
   }
 }
@@ -138,7 +145,8 @@ function turn(): void {
 function receiveWhole(piece: number, order: (blocks: number[]) => number[] = (blocks) => blocks, corruptAt = -1): void {
   const blocks: number[] = [];
   for (let begin = 0; begin < pieceLength(piece); begin += BLOCK_BYTES) blocks.push(begin);
-  for (const begin of order(blocks)) receive(piece, begin, Math.min(BLOCK_BYTES, pieceLength(piece) - begin), begin === corruptAt);
+  for (const begin of order(blocks))
+    receive(piece, begin, Math.min(BLOCK_BYTES, pieceLength(piece) - begin), begin === corruptAt);
 }
 
 describe("intake", () => {

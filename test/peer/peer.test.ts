@@ -50,10 +50,15 @@ function makeImage(): { disk: Uint8Array; torrent: Uint8Array; expected: (dirty:
   const extents = makeExtentTable(Float64Array.from(offsets), Float64Array.from(lengths), offsets.length);
   const zeroRanges = makeRangeTable(Float64Array.from(zeroOffsets), Float64Array.from(zeroLengths), zeroOffsets.length);
   const payload = new Uint8Array(extents.totalBytes);
-  for (let i = 0, to = 0; i < offsets.length; to += lengths[i++]!) payload.set(disk.subarray(offsets[i]!, offsets[i]! + lengths[i]!), to);
+  for (let i = 0, to = 0; i < offsets.length; to += lengths[i++]!)
+    payload.set(disk.subarray(offsets[i]!, offsets[i]! + lengths[i]!), to);
   const hashes: Buffer[] = [];
   for (let from = 0; from < payload.length; from += PIECE_BYTES) {
-    hashes.push(createHash("sha1").update(payload.subarray(from, from + PIECE_BYTES)).digest());
+    hashes.push(
+      createHash("sha1")
+        .update(payload.subarray(from, from + PIECE_BYTES))
+        .digest(),
+    );
   }
   const torrent = encodeMetainfo({
     name: "image",
@@ -68,14 +73,19 @@ function makeImage(): { disk: Uint8Array; torrent: Uint8Array; expected: (dirty:
   });
   const expected = (dirty: Uint8Array) => {
     const result = dirty.slice();
-    for (let i = 0; i < offsets.length; i++) result.set(disk.subarray(offsets[i]!, offsets[i]! + lengths[i]!), offsets[i]!);
+    for (let i = 0; i < offsets.length; i++)
+      result.set(disk.subarray(offsets[i]!, offsets[i]! + lengths[i]!), offsets[i]!);
     for (let i = 0; i < zeroOffsets.length; i++) result.fill(0, zeroOffsets[i]!, zeroOffsets[i]! + zeroLengths[i]!);
     return result;
   };
   return { disk, torrent, expected };
 }
 
-function start(options: Partial<PeerOptions> & Pick<PeerOptions, "role" | "torrent" | "path">): { handle: PeerHandle; events: PeerEvent[]; heard: (type: PeerEvent["type"]) => Promise<PeerEvent> } {
+function start(options: Partial<PeerOptions> & Pick<PeerOptions, "role" | "torrent" | "path">): {
+  handle: PeerHandle;
+  events: PeerEvent[];
+  heard: (type: PeerEvent["type"]) => Promise<PeerEvent>;
+} {
   const events: PeerEvent[] = [];
   const waiting: [PeerEvent["type"], (event: PeerEvent) => void][] = [];
   const handle = startPeer(
@@ -112,7 +122,11 @@ function start(options: Partial<PeerOptions> & Pick<PeerOptions, "role" | "torre
   return { handle, events, heard };
 }
 
-async function seed(torrent: Uint8Array, disk: Uint8Array, io: PeerOptions["io"]): Promise<{ host: string; port: number }> {
+async function seed(
+  torrent: Uint8Array,
+  disk: Uint8Array,
+  io: PeerOptions["io"],
+): Promise<{ host: string; port: number }> {
   const path = join(folder, "source");
   writeFileSync(path, disk);
   const listening = await start({ role: "seed", torrent, path, io }).heard("listening");
@@ -155,11 +169,21 @@ describe.each(["uring", "epoll"] as const)("peers on %s", (io) => {
     const first = start({ role: "deploy", torrent, path: join(folder, "first"), io, peers: [peer], lingerMs: 60_000 });
     const { port } = (await first.heard("listening")) as Extract<PeerEvent, { type: "listening" }>;
     await first.heard("done");
-    const second = start({ role: "deploy", torrent, path: join(folder, "second"), io, peers: [{ host: "127.0.0.1", port }] });
+    const second = start({
+      role: "deploy",
+      torrent,
+      path: join(folder, "second"),
+      io,
+      peers: [{ host: "127.0.0.1", port }],
+    });
     await second.heard("done");
     await second.handle.finished;
     const whole = Buffer.from(expected(new Uint8Array(DISK_BYTES)));
-    expect(Buffer.from(readFileSync(join(folder, "second"))).subarray(0, whole.length).equals(whole)).toBe(true);
+    expect(
+      Buffer.from(readFileSync(join(folder, "second")))
+        .subarray(0, whole.length)
+        .equals(whole),
+    ).toBe(true);
   });
 
   test("a magnet link's metadata comes from the swarm", async () => {
@@ -189,7 +213,11 @@ describe.each(["uring", "epoll"] as const)("peers on %s", (io) => {
     expect(failure?.exitCode).toBe(3);
     expect(failure?.message).toContain(`127.0.0.1:${peer.port}`);
     expect(node.events.some((event) => event.type === "done")).toBe(false);
-    expect(readFileSync(path).subarray(0, SECTOR_BYTES).every((byte) => byte === 0)).toBe(true);
+    expect(
+      readFileSync(path)
+        .subarray(0, SECTOR_BYTES)
+        .every((byte) => byte === 0),
+    ).toBe(true);
   });
 
   test("nobody to fetch from ends after the time-out, with the missing pieces counted", async () => {

@@ -61,12 +61,21 @@ describe("handshake", () => {
   });
 });
 
+describe("what the remote peer has", () => {
+  test("may come as a bitfield in the middle of a session (aria2), which only adds", () => {
+    const remote = new Remote(new Host()).open().has(1);
+    const more = new Bitfield(8);
+    for (const piece of [0, 5]) more.set(piece);
+    remote.send((t, at) => frames.writeBitfield(t, at, more));
+    expect(remote.closedAs).toBeNull();
+    const has = [0, 1, 2, 3, 4, 5, 6, 7].filter((piece) => remote.session.remoteHave.has(piece));
+    expect(has).toEqual([0, 1, 5]);
+  });
+});
+
 describe("faults of the remote peer", () => {
   const cases: [string, (remote: Remote) => void][] = [
-    [
-      "bitfield after other messages",
-      (remote) => remote.has(1).send((t, at) => frames.writeBitfield(t, at, new Bitfield(8))),
-    ],
+    ["have-none after other messages", (remote) => remote.has(1).send(frames.writeHaveNone)],
     ["bitfield with spare bits", (remote) => remote.feed(Uint8Array.of(0, 0, 0, 3, 5, 0, 1))],
     ["have out of range", (remote) => remote.has(8)],
     ["request outside the piece", (remote) => remote.send(frames.writeInterested, request(0, PIECE_BYTES - BLOCK + 1))],
