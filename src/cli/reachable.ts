@@ -34,14 +34,18 @@ export function reachableHosts(
   return hosts.length > 0 ? hosts : ["127.0.0.1"];
 }
 
-/** Where this machine itself reaches a server that listens there. */
-export function localHost(listen: string | null): string {
-  return listen === null || listen === "0.0.0.0" || listen === "::" ? "127.0.0.1" : urlHost(listen);
+/**
+ * Hosts, as in a URL, under which this machine reaches its own server: one for each family that is listened on,
+ * because a tracker hands out an address of the family that it was announced over.
+ */
+export function localHosts(listen: string | null): string[] {
+  if (listen === "0.0.0.0") return ["127.0.0.1"];
+  if (listen !== null && listen !== "::") return [urlHost(listen)];
+  return hasIpv6Loopback() ? ["127.0.0.1", "[::1]"] : ["127.0.0.1"];
 }
 
-function urlHost(address: string): string {
-  const host = canonicalHost(address) ?? address;
-  return host.includes(":") ? `[${host}]` : host;
+function hasIpv6Loopback(): boolean {
+  return Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === "::1"));
 }
 
 /** Name of the interface with the default route of the lowest metric, from /proc/net/route (proc_net(5)); null without one. */

@@ -14,7 +14,7 @@ import { memoryOption, poolBytes } from "./memory.ts";
 import { choice, duration, flag, type OptionTable, port } from "./options.ts";
 import { listenOption } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
-import { localHost, reachableHosts } from "./reachable.ts";
+import { localHosts, reachableHosts } from "./reachable.ts";
 import { Seeding } from "./seeding.ts";
 import { prepareImage, type ServedImage } from "./served-image.ts";
 
@@ -150,7 +150,7 @@ function startSeeding(
     port: options.port === 0 ? 0 : options.port + index,
     portMayChange: !given.has("port"),
     peers: [],
-    trackers: [`http://${localHost(options.listen)}:${server.httpPort}/announce`],
+    trackers: localHosts(options.listen).map((host) => `http://${host}:${server.httpPort}/announce`),
     memoryBytes,
     io: options.io,
     direct: options.direct,

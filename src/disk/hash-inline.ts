@@ -77,7 +77,8 @@ export class InlineHasher implements Hasher {
 
   #hasher(context: number): Bun.CryptoHasher {
     assert(context >= 0 && context < this.contextsMax, "a hash context exists");
-    return (this.#hashers[context] ??= new Bun.CryptoHasher(this.#algorithm));
+    this.#hashers[context] ??= new Bun.CryptoHasher(this.#algorithm);
+    return this.#hashers[context];
   }
 
   #report(context: number, lengthBytes: number): void {

@@ -100,8 +100,9 @@ export class Segments implements SegmentLocator {
     const { torrentOffsetBytes: starts, lengthBytes: lengths, count, totalBytes } = this.#extents;
     assert(torrentOffsetBytes >= 0 && torrentOffsetBytes < totalBytes, "a payload offset lies inside the payload");
     for (let index = this.#extent; index < Math.min(this.#extent + 2, count); index++) {
-      if (torrentOffsetBytes >= starts[index] && torrentOffsetBytes < starts[index] + lengths[index])
-        return (this.#extent = index);
+      if (torrentOffsetBytes < starts[index] || torrentOffsetBytes >= starts[index] + lengths[index]) continue;
+      this.#extent = index;
+      return index;
     }
     let low = 0;
     let high = count - 1;
@@ -110,7 +111,8 @@ export class Segments implements SegmentLocator {
       if (starts[middle] <= torrentOffsetBytes) low = middle;
       else high = middle - 1;
     }
-    return (this.#extent = low);
+    this.#extent = low;
+    return low;
   }
 }
 

@@ -123,6 +123,8 @@ export const SLOT_IDLE_MS = 500;
 export const SLOT_MS_MIN_FOREIGN = 10_000;
 /** A connection in which neither side wants anything may give its place to a newcomer after this long. */
 export const USELESS_MS = 5_000;
+/** One that has not even said what it wants may do so after this long: a handshake takes one round trip. */
+export const SILENT_GRACE_MS = 1_000;
 
 /** BEP 11: one message a minute, and at most 50 addresses in it. */
 export const PEX_INTERVAL_MS = 60_000;

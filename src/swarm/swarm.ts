@@ -18,7 +18,15 @@ import { Extensions, readHandshake } from "./extensions.ts";
 import { banKeyOf, Peers } from "./peers.ts";
 import { dialAddress, Pex } from "./pex.ts";
 import { Picker } from "./picker.ts";
-import { KEEP_ALIVE_MS, OUTBOX_BYTES_MIN, type SwarmOptions, TICK_MS, UNIT_BYTES, USELESS_MS } from "./policy.ts";
+import {
+  KEEP_ALIVE_MS,
+  OUTBOX_BYTES_MIN,
+  type SwarmOptions,
+  TICK_MS,
+  UNIT_BYTES,
+  USELESS_MS,
+  SILENT_GRACE_MS,
+} from "./policy.ts";
 import { Phase, Session } from "./session.ts";
 import type { SessionEvents } from "./session-events.ts";
 
@@ -404,7 +412,8 @@ export class Swarm implements SessionEvents, DownloadHost {
   private evictUseless(): void {
     let worst: Session | null = null;
     for (const session of this.sessions) {
-      if (session.outgoing || session.phase === Phase.closing || this.nowMs - session.uselessSinceMs < USELESS_MS)
+      const graceMs = session.phase === Phase.handshake ? SILENT_GRACE_MS : USELESS_MS;
+      if (session.outgoing || session.phase === Phase.closing || this.nowMs - session.uselessSinceMs < graceMs)
         continue;
       if (worst === null || session.uselessSinceMs < worst.uselessSinceMs) worst = session;
     }

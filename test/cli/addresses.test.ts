@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { NetworkInterfaceInfo } from "node:os";
 import { Output } from "../../src/cli/output.ts";
 import { parseHostAndPort, resolvePeers } from "../../src/cli/peer-argument.ts";
-import { localHost, reachableHosts } from "../../src/cli/reachable.ts";
+import { localHosts, reachableHosts } from "../../src/cli/reachable.ts";
 import { TextSink } from "./helpers.ts";
 
 describe("HOST:PORT", () => {
@@ -68,9 +68,9 @@ describe("addresses that nodes reach", () => {
     expect(reachableHosts(null, { lo: interfaces.lo }, "")).toEqual(["127.0.0.1"]);
   });
   test("this machine itself", () => {
-    expect(localHost(null)).toBe("127.0.0.1");
-    expect(localHost("::")).toBe("127.0.0.1");
-    expect(localHost("10.0.0.1")).toBe("10.0.0.1");
-    expect(localHost("fd00::1")).toBe("[fd00::1]");
+    expect(localHosts(null)[0]).toBe("127.0.0.1");
+    expect(localHosts("::")[0]).toBe("127.0.0.1");
+    expect(localHosts("10.0.0.1")).toEqual(["10.0.0.1"]);
+    expect(localHosts("fd00::1")).toEqual(["[fd00::1]"]);
   });
 });
