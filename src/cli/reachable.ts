@@ -44,6 +44,11 @@ export function localHosts(listen: string | null): string[] {
   return hasIpv6Loopback() ? ["127.0.0.1", "[::1]"] : ["127.0.0.1"];
 }
 
+function urlHost(address: string): string {
+  const host = canonicalHost(address) ?? address;
+  return host.includes(":") ? `[${host}]` : host;
+}
+
 function hasIpv6Loopback(): boolean {
   return Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === "::1"));
 }
