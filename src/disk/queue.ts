@@ -35,6 +35,8 @@ export interface DiskFiles {
 export interface WithheldHead {
   /** Disk bytes [0, endBytes) go to memory and come from there; 0 once they are on the disk. A multiple of 4096. */
   readonly endBytes: number;
+  /** Makes the disk unbootable; to be called before the first write, free afterwards. */
+  invalidate(): void;
   write(diskOffsetBytes: number, address: Address, lengthBytes: number): void;
   read(diskOffsetBytes: number, address: Address, lengthBytes: number): void;
 }

@@ -53,6 +53,8 @@ export class Deployment implements NodeObserver {
   /** The proof was given. */
   isDone = false;
   #state = State.fetching;
+  /** Zeroing was let go. */
+  #hasBegun = false;
   #syncsPending = 0;
   #lingerEndMs = 0;
   #lastUsefulMs: number;
@@ -88,7 +90,7 @@ export class Deployment implements NodeObserver {
     const { inbox, reporter, zeroes } = this.parts;
     const node = this.#requireNode();
     inbox.receive(this.#addPeers);
-    zeroes.pump();
+    if (this.#mayWrite(node)) zeroes.pump();
     reporter.progress(nowMs, this.#stats);
     if (inbox.stopped && this.#state !== State.flushing) {
       zeroes.stop();
@@ -104,6 +106,16 @@ export class Deployment implements NodeObserver {
       case State.lingering:
         return this.#lingered(nowMs, node);
     }
+  }
+
+  /** Nothing on the target changes before somebody is there to fetch from: a wrong address must not cost a system. */
+  #mayWrite(node: Node): boolean {
+    if (this.#hasBegun) return true;
+    const { zeroes, head } = this.parts;
+    if (zeroes.finished || !(node.swarm.hasSource || node.swarm.bytesLeft === 0)) return false;
+    head.invalidate();
+    this.#hasBegun = true;
+    return true;
   }
 
   stats(): PeerStats {

@@ -232,6 +232,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   // IntakeHandler and ServingHandler
 
   write(tag: number, torrentOffsetBytes: number, lengthBytes: number, address: Address): void {
+    this.disk.head?.invalidate();
     this.disk.submit(true, tag, torrentOffsetBytes, lengthBytes, address);
   }
 

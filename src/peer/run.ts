@@ -46,15 +46,19 @@ export function runPeer(data: WorkerData, reporter: Reporter): boolean {
   const { options } = data;
   const reactor = openReactor(options.io, QUEUE_DEPTH);
   const listener = listen(options);
-  reporter.post({ type: "listening", port: listener.port, backend: reactor.backend, note: reactor.fallbackReason });
   const inbox = new Inbox(data);
-  const { torrent, peers } = options;
-  const known =
-    torrent instanceof Uint8Array
-      ? { torrent, peers }
-      : fetchTorrent(options, torrent, inbox, reactor, listener, reporter);
-  if (known === null) return true;
-  const run = new PeerRun(options, known.peers, inbox, reporter, reactor, listener, parseMetainfo(known.torrent));
+  const tellPort = () =>
+    reporter.post({ type: "listening", port: listener.port, backend: reactor.backend, note: reactor.fallbackReason });
+  let { torrent, peers } = options;
+  if (!(torrent instanceof Uint8Array)) {
+    // Who has the metadata is heard from trackers, so they must hear of us now.
+    tellPort();
+    const known = fetchTorrent(options, torrent, inbox, reactor, listener, reporter);
+    if (known === null) return true;
+    ({ torrent, peers } = known);
+  }
+  const opened = options.torrent instanceof Uint8Array ? tellPort : () => {};
+  const run = new PeerRun(options, peers, inbox, reporter, reactor, listener, parseMetainfo(torrent), opened);
   const interrupted = options.role === "seed" ? run.seed() : run.deploy();
   closeListener(listener);
   reactor.close();
@@ -83,6 +87,8 @@ class PeerRun {
     readonly reactor: Reactor,
     readonly listener: Listener,
     readonly metainfo: Metainfo,
+    /** To be called when source or target is open: nothing about them will be refused any more. */
+    readonly opened: () => void,
   ) {
     this.plan = planMemory(options.memoryBytes, metainfo.pieceBytes, options.role === "seed", options.blockBytesMax);
     this.memory = mapMemory(this.plan.slabCount * this.plan.slabBytes + SCRATCH_BYTES);
@@ -97,6 +103,7 @@ class PeerRun {
     const isStopped = probeSource(this.scanContext(hasher, files, segments));
     hasher.close();
     if (isStopped) return true;
+    this.opened();
     const have = Bitfield.full(metainfo.pieceCount);
     const seeding = new Seeding(metainfo, source, this.inbox, reporter);
     const node = new Node({ ...this.common(), hasher: null, files, segments, head: null, have }, seeding);
@@ -109,13 +116,13 @@ class PeerRun {
   deploy(): boolean {
     const { options, metainfo, reporter, reactor, startedMs, inbox, zeroRanges } = this;
     const target = openTarget(options.path, needsOf(metainfo), { force: options.force, direct: options.direct });
+    this.opened();
     const files = target.files;
     const segments = this.segments(files);
     const hasher = this.openHasher();
     const have = scanTarget(this.scanContext(hasher, files, segments), target.isNew);
     if (have === null) return true;
     const head = new HeadGuard(files, metainfo.extents, zeroRanges);
-    head.invalidate();
     const { pageBytes, hasDirect } = segments;
     const tokenOf = (slot: number) => token(Op.zero, slot);
     const zeroes = new ZeroRanges({

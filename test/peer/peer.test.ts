@@ -220,14 +220,18 @@ describe.each(["uring", "epoll"] as const)("peers on %s", (io) => {
     ).toBe(true);
   });
 
-  test("nobody to fetch from ends after the time-out, with the missing pieces counted", async () => {
+  test("nobody to fetch from ends after the time-out, with the missing pieces counted and the target as it was", async () => {
     const { torrent } = makeImage();
-    const node = start({ role: "deploy", torrent, path: join(folder, "target"), io, timeoutMs: 300 });
+    const path = join(folder, "target");
+    const before = Buffer.alloc(DISK_BYTES, 0x5a);
+    writeFileSync(path, before);
+    const node = start({ role: "deploy", torrent, path, io, timeoutMs: 300 });
     const failure = await node.handle.finished.then(
       () => null,
       (error) => error,
     );
     expect(failure?.exitCode).toBe(5);
     expect(failure?.message).toMatch(/\d+ of \d+ pieces .* are missing/);
+    expect(readFileSync(path).equals(before)).toBe(true);
   });
 });
