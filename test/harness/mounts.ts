@@ -1,7 +1,7 @@
 /** Filesystems of a test, mounted for as long as its scope. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { run } from "./process.ts";
+import { run, until } from "./process.ts";
 import type { Scope } from "./scope.ts";
 
 /** Mounts a device on a new folder; returns the folder. */
@@ -18,6 +18,11 @@ function mount(scope: Scope, args: readonly string[]): string {
   const folder = join(scope.tempDir(), "mount");
   mkdirSync(folder);
   run(["mount", ...args, folder]);
-  scope.defer(() => void run(["umount", folder]));
+  scope.defer(() => unmount(folder));
   return folder;
+}
+
+/** The kernel lets go of a killed process's io_uring, and of a detached loop device, a moment later. */
+async function unmount(folder: string): Promise<void> {
+  await until(`${folder} is unmounted`, () => Bun.spawnSync(["umount", folder], { stderr: "ignore" }).exitCode === 0);
 }

@@ -6,7 +6,7 @@
  * the next one (`sweepStale`) and several test files may run at once.
  */
 import { test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -130,7 +130,17 @@ const swept = new Set<string>();
 function sweepStaleDirs(parent: string): void {
   if (swept.has(parent)) return;
   swept.add(parent);
+  unmountStale();
   for (const name of readdirSync(parent)) {
     if (isStale(name)) rmSync(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+function unmountStale(): void {
+  const folders = readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "");
+  for (const folder of folders.reverse()) {
+    if (isStale(folder) && folder.startsWith(tmpdir())) Bun.spawnSync(["umount", folder]);
   }
 }
