@@ -30,6 +30,9 @@ interface Waiter {
   reject(error: Error): void;
 }
 
+/** What an ended process wrote is in the pipes already; this is far more than reading it takes. */
+const OUTPUT_GRACE_MS = 1_000;
+
 export class Child {
   readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   readonly #lines: string[] = [];
@@ -128,15 +131,17 @@ export class Child {
   }
 
   async #collect(): Promise<Ended> {
-    await Promise.all([
+    const read = Promise.all([
       this.#read(this.#process.stdout, (text) => {
         this.#stdout += text;
       }),
       this.#read(this.#process.stderr, (text) => {
         this.#stderr += text;
       }),
-      this.#process.exited,
     ]);
+    await this.#process.exited;
+    // Bun 1.4.5 now and then misses the end of one of the streams when a process ends at once.
+    await Promise.race([read, Bun.sleep(OUTPUT_GRACE_MS)]);
     const { exitCode, signalCode } = this.#process;
     const code = exitCode ?? 128 + (SIGNAL_NUMBERS[signalCode ?? ""] ?? 0);
     this.#end = { exitCode: code, stdout: this.#stdout, stderr: this.#stderr };
