@@ -10,6 +10,8 @@ export interface ProgramEvent {
 
 /** A child that does not stop when it is asked to is ended after this long. */
 const STOP_TIMEOUT_MS = 5000;
+/** What a child wrote before it ended is read in far less than this. */
+const HEARING_TIMEOUT_MS = 1000;
 
 export class ChildProgram {
   /** Its last `error` event. */
@@ -24,8 +26,11 @@ export class ChildProgram {
       env: cleanEnvironment(process.env),
     });
     const heard = this.hear(onEvent);
-    // The exit counts when everything that was said before it was heard.
-    this.exited = Promise.all([this.child.exited, heard]).then(([code]) => code);
+    this.exited = this.child.exited.then(async (code) => {
+      // The exit counts when everything that was said before it was heard; the runtime may miss the end of a stream.
+      await Promise.race([heard, Bun.sleep(HEARING_TIMEOUT_MS)]);
+      return code;
+    });
   }
 
   /** Asks it to stop, and makes it after a while. */
