@@ -29,8 +29,11 @@ function main(start: HashWorkerStart): void {
   }
 }
 
+/** 64 MiB in blocks of 16 KiB. */
+const VIEWS_MAX = 4096;
+
 function hashUntilClosed(ring: HashRing, wake: EventFd, start: HashWorkerStart): void {
-  const region = bufferAt(start.address, start.lengthBytes);
+  const region = new Region(bufferAt(start.address, start.lengthBytes));
   const hashers = new Map<number, Bun.CryptoHasher>();
   for (let cursor = 0; ; cursor = (cursor + 1) | 0) {
     awaitJob(ring, cursor);
@@ -50,7 +53,7 @@ function awaitJob(ring: HashRing, cursor: number): void {
 function runJob(
   ring: HashRing,
   cursor: number,
-  region: ArrayBuffer,
+  region: Region,
   hashers: Map<number, Bun.CryptoHasher>,
   algorithm: HashWorkerStart["algorithm"],
 ): void {
@@ -59,10 +62,27 @@ function runJob(
   const hasher = hashers.get(context);
   assert(hasher, "a hash context is begun before it is used");
   if (ring.kind(cursor) === JobKind.update) {
-    hasher.update(new Uint8Array(region, ring.offsetBytes(cursor), ring.lengthBytes(cursor)));
+    hasher.update(region.view(ring.offsetBytes(cursor), ring.lengthBytes(cursor)));
   } else {
     ring.digest(cursor).set(hasher.digest());
     hashers.delete(context);
+  }
+}
+
+/** Views of the region by where they begin: blocks land at the same places again and again, so jobs make no garbage. */
+class Region {
+  readonly #views = new Map<number, Uint8Array>();
+
+  constructor(readonly buffer: ArrayBuffer) {}
+
+  view(offsetBytes: number, lengthBytes: number): Uint8Array {
+    let view = this.#views.get(offsetBytes);
+    if (view?.length !== lengthBytes) {
+      if (this.#views.size >= VIEWS_MAX) this.#views.clear();
+      view = new Uint8Array(this.buffer, offsetBytes, lengthBytes);
+      this.#views.set(offsetBytes, view);
+    }
+    return view;
   }
 }
 

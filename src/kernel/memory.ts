@@ -16,7 +16,10 @@ export interface Memory {
   /** Page aligned. */
   readonly address: number;
   readonly lengthBytes: number;
-  /** The whole range; `subarray` of it shares the memory. */
+  /**
+   * The whole range; `subarray` of it shares the memory. Made at the first use: JavaScriptCore counts a view as
+   * heap of its thread, so a thread that views a pool of 64 MiB lets as much garbage pile up before it collects.
+   */
   readonly bytes: Uint8Array;
   readonly view: DataView;
   /** munmap(2). The kernel may have no operation in flight on the range. */
@@ -41,17 +44,24 @@ export function mapMemory(lengthBytes: number): Memory {
 }
 
 class MappedMemory implements Memory {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+  #bytes: Uint8Array | null = null;
+  #view: DataView | null = null;
   #mapped = true;
 
   constructor(
     readonly address: number,
     readonly lengthBytes: number,
     readonly mappedBytes: number,
-  ) {
-    this.bytes = viewAt(address, lengthBytes);
-    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, lengthBytes);
+  ) {}
+
+  get bytes(): Uint8Array {
+    this.#bytes ??= viewAt(this.address, this.lengthBytes);
+    return this.#bytes;
+  }
+
+  get view(): DataView {
+    this.#view ??= new DataView(this.bytes.buffer, this.bytes.byteOffset, this.lengthBytes);
+    return this.#view;
   }
 
   free(): void {
