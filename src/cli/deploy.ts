@@ -1,9 +1,8 @@
 /** `deploy`: fetches an image from a swarm and writes it to a disk, with the proof that it is there. */
 import { ExitCode } from "../errors.ts";
-import { BLOCK_BYTES_MAX } from "../limits.ts";
 import type { PeerEvent, PeerHandle } from "../peer/api.ts";
 import { startPeer } from "../peer/handle.ts";
-import { formatBytes, parseDuration } from "../units.ts";
+import { formatBytes, parseDuration, parseSize } from "../units.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { Discovery } from "./discovery.ts";
 import { memoryOption, peakRssBytes, poolBytes } from "./memory.ts";
@@ -21,6 +20,11 @@ const OPTIONS = {
   memory: memoryOption(),
   io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
   direct: choice(["auto", "on", "off"], "write past the page cache (O_DIRECT)", "auto"),
+  blockSize: choice(
+    ["16K", "64K", "256K", "1M"],
+    "longest block asked of other diskswarm peers; everyone else is asked for 16K",
+    "1M",
+  ),
   delta: choice(
     ["auto", "always", "never"],
     "keep what the target already holds; auto looks at a few pieces first",
@@ -102,7 +106,7 @@ class DeployRun {
         check: false,
         lingerMs: options.linger,
         timeoutMs: options.timeout,
-        blockBytesMax: BLOCK_BYTES_MAX,
+        blockBytesMax: parseSize(options.blockSize)!,
       },
       (event) => this.hear(event),
     );
