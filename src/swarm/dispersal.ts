@@ -5,7 +5,7 @@
  * It is an order and no gate: a peer may fetch anything else. Invariant: a piece counts each peer that has it, and
  * each peer that does not have it yet but it was suggested to or that has asked us for it.
  */
-import { SUGGESTIONS_AHEAD } from "./policy.ts";
+import { SUGGESTIONS_AHEAD_BYTES, SUGGESTIONS_AHEAD_MAX, SUGGESTIONS_AHEAD_MIN } from "./policy.ts";
 import type { Random } from "./random.ts";
 import { RarityOrder } from "./rarity.ts";
 import type { Session } from "./session.ts";
@@ -27,6 +27,9 @@ export class Dispersal {
     private readonly pieceCount: number,
     sessionsMax: number,
     random: Random,
+    private readonly pieceBytes: number,
+    /** Peers that are served now. */
+    private readonly servedCount: () => number,
   ) {
     this.order = new RarityOrder(pieceCount, sessionsMax, random);
   }
@@ -88,7 +91,13 @@ export class Dispersal {
     const given = session.slot.given;
     let ahead = 0;
     for (const stage of given.values()) if (stage === Given.suggested) ahead++;
-    for (; ahead < SUGGESTIONS_AHEAD && given.size < GIVEN_MAX && this.unseenCount > 0; ahead++) {
+    // A peer that runs out of suggestions idles for a round trip behind everything that is being sent to it.
+    const sharedBytes = SUGGESTIONS_AHEAD_BYTES / Math.max(1, this.servedCount());
+    const aheadMax = Math.min(
+      SUGGESTIONS_AHEAD_MAX,
+      Math.max(SUGGESTIONS_AHEAD_MIN, Math.ceil(sharedBytes / this.pieceBytes)),
+    );
+    for (; ahead < aheadMax && given.size < GIVEN_MAX && this.unseenCount > 0; ahead++) {
       const piece = this.order.at(0);
       if (!session.writeSuggest(piece)) return;
       this.give(given, piece, Given.suggested);

@@ -272,10 +272,11 @@ export class Download {
     if (current !== null && this.requestMissing(session, current)) return true;
     if (current === null && !source.starved && this.picker.inFlight.length < this.inFlightMax) {
       const piece = this.takeSuggestion(session);
-      if (piece >= 0) return this.beginPiece(session, piece);
+      if (piece >= 0) return this.followSuggestion(session, piece);
     }
     // A seeder that hands out pieces nobody has is asked for no others: its line is the bottleneck of the start.
-    if (current === null && !source.starved && this.host.nowMs < source.suggestedUntilMs) return false;
+    const isHandedOut = this.host.nowMs < source.suggestedUntilMs && this.host.sessions.length > 1;
+    if (current === null && !source.starved && isHandedOut) return false;
     // Memory kept for an abandoned piece is put to use before any other is asked for.
     const orphan = this.picker.findOrphan(session);
     if (orphan !== null && this.requestMissing(session, orphan)) {
@@ -305,6 +306,12 @@ export class Download {
       const piece = session.source.takeSuggestion();
       if (piece < 0 || (this.picker.isWanted(piece) && session.remoteHave.has(piece))) return piece;
     }
+  }
+
+  private followSuggestion(session: Session, piece: number): boolean {
+    const isBegun = this.beginPiece(session, piece);
+    if (!isBegun && this.picker.isMissing(piece)) session.source.putBackSuggestion(piece);
+    return isBegun;
   }
 
   private beginPiece(session: Session, piece: number): boolean {

@@ -102,10 +102,16 @@ export const BANS_MAX = 4_096;
 
 /** Blocks that nobody asked for are thrown away; after this many the peer is dropped. */
 export const UNREQUESTED_BLOCKS_MAX = 32;
-/** Pieces suggested by a seeder (BEP 6) that a session remembers, and that a seeder keeps ahead of a peer. */
-export const SUGGESTIONS_KEPT = 16;
-/** How many pieces the seeder suggests ahead of what the peer has: the one being fetched and the next. */
-export const SUGGESTIONS_AHEAD = 2;
+/** Pieces suggested by a seeder (BEP 6) that a session remembers: more than one keeps ahead, so that none is lost. */
+export const SUGGESTIONS_KEPT = 32;
+/**
+ * What the seeder suggests ahead of what a peer asked for: this much, shared by those served now, and at least so
+ * many pieces. One peer alone must never wait for a suggestion, which comes behind all that is being sent to it;
+ * with many, what one is slow to take should be free for others.
+ */
+export const SUGGESTIONS_AHEAD_BYTES = 16 * MiB;
+export const SUGGESTIONS_AHEAD_MIN = 2;
+export const SUGGESTIONS_AHEAD_MAX = 16;
 /** A seeder that suggested is asked for nothing else until this long after: taking what others have from it made 50 nodes an eighth slower. */
 export const SUGGESTIONS_EXPECTED_MS = 500;
 /** Sources that may fetch the same unit at once in the endgame. */

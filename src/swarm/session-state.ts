@@ -45,6 +45,14 @@ export class SourceState {
     this.suggestionCount = 0;
   }
 
+  /** A suggestion that was taken and could not be followed for want of memory is the next again. */
+  putBackSuggestion(piece: number): void {
+    const kept = this.suggestions;
+    if (kept === null || this.suggestionCount === SUGGESTIONS_KEPT) return;
+    kept.copyWithin(1, 0, this.suggestionCount++);
+    kept[0] = piece;
+  }
+
   /** The oldest suggestion, or -1. */
   takeSuggestion(): number {
     const kept = this.suggestions;

@@ -69,7 +69,9 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.picker = new Picker({ ...options, sessionsMax }, this.have);
     this.peers = new Peers(random);
     this.download = new Download(options, this.picker, this.have, actions, this);
-    this.dispersal = this.have.all ? new Dispersal(pieceCount, sessionsMax, random) : null;
+    this.dispersal = this.have.all
+      ? new Dispersal(pieceCount, sessionsMax, random, options.pieceBytes, () => this.servedCount)
+      : null;
     this.choker = new Choker(options.uploadSlots, options.pieceBytes, this, this.dispersal);
     const pex = options.isPrivate ? null : new Pex(this.sessions);
     this.extensions = new Extensions({ ...options, wantsMetadata: false }, pex);
@@ -96,6 +98,13 @@ export class Swarm implements SessionEvents, DownloadHost {
   get peerCount(): number {
     let count = 0;
     for (const session of this.sessions) if (session.isOpen) count++;
+    return count;
+  }
+
+  /** Peers that we do not choke. */
+  private get servedCount(): number {
+    let count = 0;
+    for (const session of this.sessions) if (session.isOpen && !session.amChoking) count++;
     return count;
   }
 
