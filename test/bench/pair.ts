@@ -102,7 +102,7 @@ const ARIA2 = [
   "--disable-ipv6=true",
   "--file-allocation=none",
   "--bt-max-peers=0",
-  "--seed-ratio=0",
+  "--bt-tracker-interval=1",
   "--summary-interval=0",
   "--bt-request-peer-speed-limit=0",
 ];
@@ -111,7 +111,7 @@ const ARIA2 = [
 function trackerOf(scope: Scope, peer: string): string {
   const [host, port] = peer.split(":") as [string, string];
   const compact = Buffer.from([...host.split(".").map(Number), Number(port) >> 8, Number(port) & 255]);
-  const answer = Buffer.concat([Buffer.from("d8:intervali60e5:peers6:"), compact, Buffer.from("e")]);
+  const answer = Buffer.concat([Buffer.from("d8:intervali1e5:peers6:"), compact, Buffer.from("e")]);
   const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(answer) });
   scope.defer(() => server.stop(true));
   return `http://127.0.0.1:${server.port}/announce`;
@@ -123,6 +123,7 @@ const aria2Seeder: StartSeeder = async (scope, { torrent, folder }) => {
     `--dir=${folder}`,
     `--listen-port=${port}`,
     "--bt-seed-unverified=true",
+    "--seed-ratio=0",
     "--allow-overwrite=true",
     torrent,
   ];
@@ -144,13 +145,14 @@ async function accepts(hostname: string, port: number): Promise<boolean> {
 const aria2Node: StartNode = async (scope, { torrent, folder }, peer) => {
   const theirs = join(folder, "theirs");
   const words = [
+    "--seed-time=0",
     `--dir=${theirs}`,
     `--listen-port=${await freePort(NODE_HOST)}`,
     `--bt-tracker=${trackerOf(scope, peer)}`,
     torrent,
   ];
   const child = new Child(scope, [...ARIA2, ...words], watched);
-  return { child, target: join(theirs, "image.raw"), complete: child.waitForLine(/Download complete|\bSEED\b/) };
+  return { child, target: join(theirs, "image.raw"), complete: child.ended };
 };
 
 /** Pairs of a seeder and a node, by name. */
@@ -173,6 +175,9 @@ function transfer(startSeeder: StartSeeder, startNode: StartNode) {
         seeder: usageOf(seeding.child),
         node: usageOf(node.child),
       };
+    } catch (error) {
+      if (error instanceof Error) error.message += `\n${scope.explanation()}`;
+      throw error;
     } finally {
       await scope.close();
       rmSync(join(task.folder, "target"), { force: true });
@@ -253,11 +258,13 @@ async function iperfSeconds({ bytes }: Task): Promise<number> {
 const CONTESTANTS: Record<string, (task: Task) => Promise<Measured>> = {
   ours: transfer(ourSeeder(), ourNode()),
   "ours-epoll": transfer(ourSeeder("--io", "epoll"), ourNode("--io", "epoll")),
-  "ours-16k": transfer(ourSeeder("--block-size", "16K"), ourNode("--block-size", "16K")),
+  "ours-16k": transfer(ourSeeder(), ourNode("--block-size", "16K")),
   "libtorrent-to-ours": transfer(libtorrentSeeder, ourNode()),
   "ours-to-libtorrent": transfer(ourSeeder(), libtorrentNode),
   libtorrent: transfer(libtorrentSeeder, libtorrentNode),
   aria2: transfer(aria2Seeder, aria2Node),
+  "ours-to-aria2": transfer(ourSeeder(), aria2Node),
+  "aria2-to-ours": transfer(aria2Seeder, ourNode()),
   "limit-iperf3": limit(iperfSeconds),
   "limit-cp": limit(copySeconds),
   "limit-sha1": limit(hashSeconds),
