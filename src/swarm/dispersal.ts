@@ -13,6 +13,9 @@ import type { Session } from "./session.ts";
 /** Pieces counted as on their way to one peer; one that takes without ever having is not counted further. */
 const GIVEN_MAX = 64;
 
+/** The first peer to come is suggested at most this part of what nobody has: others come a moment later. */
+const UNSEEN_SHARE = 4;
+
 /** How far a piece is that a peer does not have yet. */
 export const enum Given {
   suggested,
@@ -93,10 +96,8 @@ export class Dispersal {
     for (const stage of given.values()) if (stage === Given.suggested) ahead++;
     // A peer that runs out of suggestions idles for a round trip behind everything that is being sent to it.
     const sharedBytes = SUGGESTIONS_AHEAD_BYTES / Math.max(1, this.servedCount());
-    const aheadMax = Math.min(
-      SUGGESTIONS_AHEAD_MAX,
-      Math.max(SUGGESTIONS_AHEAD_MIN, Math.ceil(sharedBytes / this.pieceBytes)),
-    );
+    const wanted = Math.min(SUGGESTIONS_AHEAD_MAX, sharedBytes / this.pieceBytes, this.unseenCount / UNSEEN_SHARE);
+    const aheadMax = Math.max(SUGGESTIONS_AHEAD_MIN, Math.ceil(wanted));
     for (; ahead < aheadMax && given.size < GIVEN_MAX && this.unseenCount > 0; ahead++) {
       const piece = this.order.at(0);
       if (!session.writeSuggest(piece)) return;

@@ -59,7 +59,8 @@ for (const workers of [0, 1, 3]) {
       }
       for (let context = 0; context < 5; context++) expect(hasher.finish(context)).toBe(true);
       await drainUntil(hasher, recorder, 5);
-      for (let context = 0; context < 5; context++) expect(recorder.digests.get(context)).toBe(expected[context].digest("hex"));
+      for (let context = 0; context < 5; context++)
+        expect(recorder.digests.get(context)).toBe(expected[context].digest("hex"));
       expect(recorder.updates.length).toBe(100);
     });
 
@@ -73,7 +74,11 @@ for (const workers of [0, 1, 3]) {
       hasher.update(1, memory.address + 64, 777);
       hasher.finish(1);
       await drainUntil(hasher, recorder, 1);
-      expect(recorder.digests.get(1)).toBe(createHash("sha1").update(memory.bytes.subarray(64, 64 + 777)).digest("hex"));
+      expect(recorder.digests.get(1)).toBe(
+        createHash("sha1")
+          .update(memory.bytes.subarray(64, 64 + 777))
+          .digest("hex"),
+      );
     });
 
     test("a context without bytes has the empty hash", async () => {
@@ -92,7 +97,9 @@ for (const workers of [0, 1, 3]) {
       hasher.update(0, memory.address, 100_000);
       hasher.finish(0);
       await drainUntil(hasher, recorder, 1);
-      expect(recorder.digests.get(0)).toBe(createHash("sha256").update(memory.bytes.subarray(0, 100_000)).digest("hex"));
+      expect(recorder.digests.get(0)).toBe(
+        createHash("sha256").update(memory.bytes.subarray(0, 100_000)).digest("hex"),
+      );
     });
 
     test("a full queue says so, and nothing is lost", async () => {

@@ -9,7 +9,11 @@ import { Bench, extentsOf, rangesOf, stamp } from "./support.ts";
 
 const DISK_BYTES = 2 * HEAD_BYTES;
 /** Odd bounds, an extent that crosses the head's end, and a zero range between. */
-const EXTENTS = extentsOf([[0, 512], [1000, 3001], [HEAD_BYTES - 100, 4096]]);
+const EXTENTS = extentsOf([
+  [0, 512],
+  [1000, 3001],
+  [HEAD_BYTES - 100, 4096],
+]);
 const ZEROS = rangesOf([[8192, 4096]]);
 
 let bench: Bench;
@@ -21,7 +25,11 @@ stamp(before, 1);
 beforeEach(() => {
   bench = new Bench();
   writeFileSync(bench.path("disk"), before);
-  target = openTarget(bench.path("disk"), { bytes: DISK_BYTES, sectorBytes: null, isExact: false }, { force: true, direct: "auto" });
+  target = openTarget(
+    bench.path("disk"),
+    { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
+    { force: true, direct: "auto" },
+  );
   head = new HeadGuard(target.files, EXTENTS, ZEROS);
   memory = mapMemory(HEAD_BYTES);
   stamp(memory.bytes, 2);
@@ -53,7 +61,11 @@ test("opening it writes nothing; reading gives what is on the disk, and zeros wh
 
 test("invalidate zeroes the image's bytes of the head, no others, and once", () => {
   head.invalidate();
-  const data: [number, number][] = [[0, 512], [1000, 4001], [HEAD_BYTES - 100, HEAD_BYTES]];
+  const data: [number, number][] = [
+    [0, 512],
+    [1000, 4001],
+    [HEAD_BYTES - 100, HEAD_BYTES],
+  ];
   expect(onDisk()).toEqual(changed(data, null));
   writeFileSync(bench.path("disk"), before);
   head.invalidate();
@@ -78,7 +90,13 @@ test("writes stay in memory until commit, and then the head is free", () => {
   head.read(0, back.address, 512);
   expect(back.bytes.subarray(0, 512)).toEqual(memory.bytes.subarray(0, 512));
   head.commit();
-  const disk = changed([[0, 512], [1000, 4001]], memory.bytes);
+  const disk = changed(
+    [
+      [0, 512],
+      [1000, 4001],
+    ],
+    memory.bytes,
+  );
   disk.fill(0, 8192, 12288);
   expect(onDisk()).toEqual(disk);
   expect(head.endBytes).toBe(0);

@@ -18,34 +18,58 @@ function segmentsOf(segments: Segments, from: number, length: number): [number, 
 
 describe("where a transfer lies", () => {
   test("aligned extents all go direct, neighbours in one page too", () => {
-    const extents = extentsOf([[512, 1024], [2048, 2048], [1024 * 1024, 8192]]);
+    const extents = extentsOf([
+      [512, 1024],
+      [2048, 2048],
+      [1024 * 1024, 8192],
+    ]);
     const segments = new Segments({ extents, zeroRanges: null, pieceBytes: PIECE_BYTES, direct: SECTOR });
     expect(segments.pageBytes).toBe(512);
-    expect(segmentsOf(segments, 0, extents.totalBytes)).toEqual([[512, 1024, true], [2048, 2048, true], [1024 * 1024, 8192, true]]);
+    expect(segmentsOf(segments, 0, extents.totalBytes)).toEqual([
+      [512, 1024, true],
+      [2048, 2048, true],
+      [1024 * 1024, 8192, true],
+    ]);
   });
 
   test("one odd extent makes shared pages buffered everywhere", () => {
-    const extents = extentsOf([[512, 12288], [65536, 100]]);
+    const extents = extentsOf([
+      [512, 12288],
+      [65536, 100],
+    ]);
     const segments = new Segments({ extents, zeroRanges: null, pieceBytes: PIECE_BYTES, direct: SECTOR });
-    expect(segmentsOf(segments, 0, 12388)).toEqual([[512, 3584, false], [4096, 8192, true], [12288, 512, false], [65536, 100, false]]);
+    expect(segmentsOf(segments, 0, 12388)).toEqual([
+      [512, 3584, false],
+      [4096, 8192, true],
+      [12288, 512, false],
+      [65536, 100, false],
+    ]);
   });
 
   test("an odd zero range counts as well", () => {
     const extents = extentsOf([[0, 4608]]);
     const zeroRanges = rangesOf([[4608, 100]]);
     const segments = new Segments({ extents, zeroRanges, pieceBytes: PIECE_BYTES, direct: SECTOR });
-    expect(segmentsOf(segments, 0, 4608)).toEqual([[0, 4096, true], [4096, 512, false]]);
+    expect(segmentsOf(segments, 0, 4608)).toEqual([
+      [0, 4096, true],
+      [4096, 512, false],
+    ]);
   });
 
   test("an extent behind an odd one has no aligned memory and goes buffered", () => {
-    const extents = extentsOf([[0, 4097], [8192, 65536]]);
+    const extents = extentsOf([
+      [0, 4097],
+      [8192, 65536],
+    ]);
     const segments = new Segments({ extents, zeroRanges: null, pieceBytes: PIECE_BYTES, direct: SECTOR });
     expect(segmentsOf(segments, 4097, 65536)).toEqual([[8192, 65536, false]]);
   });
 
   test("without direct IO and with pieces of an odd size everything goes buffered", () => {
     const extents = extentsOf([[0, 65536]]);
-    expect(segmentsOf(new Segments({ extents, zeroRanges: null, pieceBytes: PIECE_BYTES, direct: null }), 0, 65536)).toEqual([[0, 65536, false]]);
+    expect(
+      segmentsOf(new Segments({ extents, zeroRanges: null, pieceBytes: PIECE_BYTES, direct: null }), 0, 65536),
+    ).toEqual([[0, 65536, false]]);
     const odd = new Segments({ extents, zeroRanges: null, pieceBytes: 30_000, direct: SECTOR });
     expect(segmentsOf(odd, 0, 65536)).toEqual([[0, 65536, false]]);
   });
@@ -63,7 +87,12 @@ describe("where a transfer lies", () => {
   });
 
   test("an offset outside the payload is a bug", () => {
-    const segments = new Segments({ extents: extentsOf([[0, 100]]), zeroRanges: null, pieceBytes: PIECE_BYTES, direct: null });
+    const segments = new Segments({
+      extents: extentsOf([[0, 100]]),
+      zeroRanges: null,
+      pieceBytes: PIECE_BYTES,
+      direct: null,
+    });
     expect(() => segments.locate(100, 1, MEMORY)).toThrow("inside the payload");
   });
 });
@@ -75,7 +104,12 @@ for (const unit of [1, 512, 1024, 4096]) {
       for (let round = 0; round < 20; round++) {
         const [data, zero] = randomRuns(random, 2 * 1024 * 1024, unit, 2);
         const extents = extentsOf(data);
-        const segments = new Segments({ extents, zeroRanges: rangesOf(zero), pieceBytes: PIECE_BYTES, direct: alignment });
+        const segments = new Segments({
+          extents,
+          zeroRanges: rangesOf(zero),
+          pieceBytes: PIECE_BYTES,
+          direct: alignment,
+        });
         const pages = new Map<number, boolean>();
         let covered = 0;
         for (let at = 0; at < extents.totalBytes; ) {
@@ -94,7 +128,8 @@ for (const unit of [1, 512, 1024, 4096]) {
         if (segments.pageBytes === 4096) {
           // The pages that zeroing writes directly are none that an extent touches.
           for (const [start, length] of zero) {
-            for (let page = Math.ceil(start / 4096); (page + 1) * 4096 <= start + length; page++) expect(pages.has(page)).toBe(false);
+            for (let page = Math.ceil(start / 4096); (page + 1) * 4096 <= start + length; page++)
+              expect(pages.has(page)).toBe(false);
           }
         }
       }

@@ -129,7 +129,12 @@ export function seeded(seed: number): (below: number) => number {
 }
 
 /** Cuts a disk into disjoint runs whose bounds are multiples of `unit`; every run is one of `kinds`. */
-export function randomRuns(random: (below: number) => number, diskBytes: number, unit: number, kinds: number): [number, number][][] {
+export function randomRuns(
+  random: (below: number) => number,
+  diskBytes: number,
+  unit: number,
+  kinds: number,
+): [number, number][][] {
   const runs: [number, number][][] = Array.from({ length: kinds }, () => []);
   let at = random(4) * unit;
   while (at < diskBytes) {
@@ -140,7 +145,7 @@ export function randomRuns(random: (below: number) => number, diskBytes: number,
     if (previous && previous[0] + previous[1] === at) previous[1] += length;
     else runs[kind].push([at, length]);
     at += length;
-    if (random(3) > 0) at += unit * random(Math.floor(24 * 1024 / unit) + 2);
+    if (random(3) > 0) at += unit * random(Math.floor((24 * 1024) / unit) + 2);
   }
   return runs;
 }

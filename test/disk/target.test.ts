@@ -18,7 +18,12 @@ beforeEach(() => {
 afterEach(() => bench.end());
 
 /** Opens and returns why it was refused. */
-function refusal(path: string, needs: TargetNeeds = NEEDS, force = false, direct: "auto" | "on" | "off" = "auto"): Failure {
+function refusal(
+  path: string,
+  needs: TargetNeeds = NEEDS,
+  force = false,
+  direct: "auto" | "on" | "off" = "auto",
+): Failure {
   try {
     openTarget(path, needs, { force, direct }).close();
   } catch (error) {
@@ -221,7 +226,14 @@ describe("a source", () => {
 });
 
 describe("needsOf", () => {
-  const plain = { extents: extentsOf([[0, 100], [4096, 1000]]), image: null, layout: "extents" } as unknown as Metainfo;
+  const plain = {
+    extents: extentsOf([
+      [0, 100],
+      [4096, 1000],
+    ]),
+    image: null,
+    layout: "extents",
+  } as unknown as Metainfo;
 
   test("a torrent of extents alone needs what they reach", () => {
     expect(needsOf(plain)).toEqual({ bytes: 5096, sectorBytes: null, isExact: false });
@@ -232,7 +244,13 @@ describe("needsOf", () => {
   });
 
   test("a disk image needs the whole disk and its sector size", () => {
-    const image = { version: 1, diskBytes: 9999 * 512, sectorBytes: 512, kind: "disk", zeroRanges: rangesOf([]) } as const;
+    const image = {
+      version: 1,
+      diskBytes: 9999 * 512,
+      sectorBytes: 512,
+      kind: "disk",
+      zeroRanges: rangesOf([]),
+    } as const;
     expect(needsOf({ ...plain, image })).toEqual({ bytes: 9999 * 512, sectorBytes: 512, isExact: false });
     expect(needsOf({ ...plain, image: { ...image, kind: "partition" } }).sectorBytes).toBeNull();
     expect(needsOf({ ...plain, image: { ...image, kind: "file" } }).isExact).toBe(true);

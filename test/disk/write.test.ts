@@ -53,7 +53,8 @@ function makeImage(seed: number, unit: number): Image {
 function expected(image: Image, before: Uint8Array): Uint8Array {
   const disk = before.slice();
   const each = (table: RangeTable, put: (from: number, to: number) => void) => {
-    for (let i = 0; i < table.count; i++) put(table.diskOffsetBytes[i], table.diskOffsetBytes[i] + table.lengthBytes[i]);
+    for (let i = 0; i < table.count; i++)
+      put(table.diskOffsetBytes[i], table.diskOffsetBytes[i] + table.lengthBytes[i]);
   };
   each(image.extents, (from, to) => disk.set(image.bytes.subarray(from, to), from));
   each(image.zeroRanges, (from, to) => disk.fill(0, from, to));
@@ -61,7 +62,12 @@ function expected(image: Image, before: Uint8Array): Uint8Array {
 }
 
 function segmentsFor(image: Image, target: Target): Segments {
-  return new Segments({ extents: image.extents, zeroRanges: image.zeroRanges, pieceBytes: PIECE_BYTES, direct: target.files.direct });
+  return new Segments({
+    extents: image.extents,
+    zeroRanges: image.zeroRanges,
+    pieceBytes: PIECE_BYTES,
+    direct: target.files.direct,
+  });
 }
 
 function openZeroes(image: Image, target: Target, segments: Segments): ZeroRanges {
@@ -96,7 +102,7 @@ function deploy(image: Image, target: Target, seed: number): number {
   const finished = () => done++;
   const queue = new DiskQueue(reactor, target.files, segments, head, finished, (op) => op, transfers.length, QUEUE_OPS);
   head.invalidate();
-  transfers.forEach(([at, length], tag) => queue.submit(true, tag, at, length, memory.address + at));
+  for (const [tag, [at, length]] of transfers.entries()) queue.submit(true, tag, at, length, memory.address + at);
   const completed = (token: number, result: number) => {
     if (token >= ZERO_TOKEN) zeroes.completed(token - ZERO_TOKEN, result);
     else queue.completed(token, result);
@@ -124,16 +130,31 @@ function deploy(image: Image, target: Target, seed: number): number {
 function readBack(image: Image, target: Target): Uint8Array {
   const segments = segmentsFor(image, target);
   const memory = mapMemory(image.extents.totalBytes);
-  const queue = new DiskQueue(reactor, target.files, segments, null, () => undefined, (op) => op, 1, QUEUE_OPS);
+  const queue = new DiskQueue(
+    reactor,
+    target.files,
+    segments,
+    null,
+    () => undefined,
+    (op) => op,
+    1,
+    QUEUE_OPS,
+  );
   queue.submit(false, 0, 0, image.extents.totalBytes, memory.address);
-  for (queue.pump(); queue.pending > 0; queue.pump()) reactor.run(1000, (token, result) => queue.completed(token, result));
+  for (queue.pump(); queue.pending > 0; queue.pump())
+    reactor.run(1000, (token, result) => queue.completed(token, result));
   const bytes = memory.bytes.slice();
   memory.free();
   return bytes;
 }
 
 /** Digests of all wanted pieces, as `verify` makes them. */
-function scan(image: Image, target: Target, workers: number, wanted: ((piece: number) => boolean) | null = null): Map<number, string> {
+function scan(
+  image: Image,
+  target: Target,
+  workers: number,
+  wanted: ((piece: number) => boolean) | null = null,
+): Map<number, string> {
   const memory: Memory = mapMemory(2 * MIB);
   const hasher = openHasher({ address: memory.address, lengthBytes: memory.lengthBytes, contextsMax: 4, workers });
   const digests = new Map<number, string>();
@@ -148,7 +169,10 @@ function scan(image: Image, target: Target, workers: number, wanted: ((piece: nu
       pieceBytes: PIECE_BYTES,
       totalBytes: image.extents.totalBytes,
     });
-    const isWhole = pieces.run({ piece: (index, digest) => digests.set(index, Buffer.from(digest).toString("hex")) }, wanted);
+    const isWhole = pieces.run(
+      { piece: (index, digest) => digests.set(index, Buffer.from(digest).toString("hex")) },
+      wanted,
+    );
     expect(isWhole).toBe(true);
   } finally {
     hasher.close();
@@ -179,11 +203,13 @@ const places: Place[] = [
   },
 ];
 if (hasLoop) {
-  const loop = (...flags: string[]) => (before: Uint8Array) => {
-    writeFileSync(bench.path("backing"), before);
-    const device = bench.loop(bench.path("backing"), ...flags);
-    return { path: device, contents: () => readFileSync(device) };
-  };
+  const loop =
+    (...flags: string[]) =>
+    (before: Uint8Array) => {
+      writeFileSync(bench.path("backing"), before);
+      const device = bench.loop(bench.path("backing"), ...flags);
+      return { path: device, contents: () => readFileSync(device) };
+    };
   places.push({ name: "loop device", open: loop() });
   places.push({ name: "loop device with 4096-byte sectors", open: loop("--sector-size", "4096") });
   places.push({
@@ -206,7 +232,11 @@ for (const io of ["uring", "epoll"] as const) {
           const before = new Uint8Array(DISK_BYTES);
           stamp(before, 0x5eed);
           const { path, contents } = place.open(before);
-          const target = openTarget(path, { bytes: DISK_BYTES, sectorBytes: null, isExact: false }, { force: true, direct });
+          const target = openTarget(
+            path,
+            { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
+            { force: true, direct },
+          );
           const payload = payloadOf(image.bytes, image.extents);
           deploy(image, target, unit);
           expect(readBack(image, target)).toEqual(payload);
@@ -223,7 +253,11 @@ for (const io of ["uring", "epoll"] as const) {
     const open = (image: Image): Target => {
       reactor = openReactor(io, 64);
       writeFileSync(bench.path("disk"), image.bytes);
-      return openTarget(bench.path("disk"), { bytes: DISK_BYTES, sectorBytes: null, isExact: false }, { force: true, direct: "auto" });
+      return openTarget(
+        bench.path("disk"),
+        { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
+        { force: true, direct: "auto" },
+      );
     };
 
     for (const workers of [0, 2]) {
@@ -237,7 +271,11 @@ for (const io of ["uring", "epoll"] as const) {
         const damaged = image.bytes.slice();
         damaged[at] ^= 1;
         writeFileSync(bench.path("disk"), damaged);
-        const again = openTarget(bench.path("disk"), { bytes: DISK_BYTES, sectorBytes: null, isExact: false }, { force: true, direct: "auto" });
+        const again = openTarget(
+          bench.path("disk"),
+          { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
+          { force: true, direct: "auto" },
+        );
         const want = digestsOf(payload);
         const got = scan(image, again, workers);
         const bad = [...want.keys()].filter((piece) => got.get(piece) !== want.get(piece));
@@ -256,7 +294,14 @@ for (const io of ["uring", "epoll"] as const) {
       const segments = segmentsFor(image, target);
       const totalBytes = image.extents.totalBytes;
       const pieces = new PieceScan({
-        reactor, hasher, files: target.files, segments, memoryAddress: memory.address, memoryBytes: MIB, pieceBytes: PIECE_BYTES, totalBytes,
+        reactor,
+        hasher,
+        files: target.files,
+        segments,
+        memoryAddress: memory.address,
+        memoryBytes: MIB,
+        pieceBytes: PIECE_BYTES,
+        totalBytes,
       });
       let count = 0;
       const counter = { piece: () => void count++ };
@@ -288,7 +333,11 @@ for (const io of ["uring", "epoll"] as const) {
       reactor = openReactor(io, 64);
       const image = makeImage(11, 512);
       const path = `${bench.mount("-t", "tmpfs", "-o", "size=1m", "none")}/disk`;
-      const target = openTarget(path, { bytes: DISK_BYTES, sectorBytes: null, isExact: false }, { force: true, direct: "auto" });
+      const target = openTarget(
+        path,
+        { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
+        { force: true, direct: "auto" },
+      );
       expect(() => deploy(image, target, 1)).toThrow(/^write .*disk at byte \d+: ENOSPC.*free space/);
       target.close();
     });
@@ -298,7 +347,11 @@ for (const io of ["uring", "epoll"] as const) {
       const image = makeImage(12, 512);
       writeFileSync(bench.path("backing"), new Uint8Array(DISK_BYTES));
       const device = bench.loop(bench.path("backing"));
-      const target = openTarget(device, { bytes: DISK_BYTES, sectorBytes: null, isExact: false }, { force: false, direct: "auto" });
+      const target = openTarget(
+        device,
+        { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
+        { force: false, direct: "auto" },
+      );
       truncateSync(bench.path("backing"), 2 * MIB);
       let fault: unknown = null;
       try {

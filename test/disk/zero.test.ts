@@ -73,7 +73,12 @@ describe("zeroing", () => {
   });
 
   test("punches whole pages and writes the edges through the page cache", () => {
-    open(rangesOf([[4000, 10000], [20000, 100]]));
+    open(
+      rangesOf([
+        [4000, 10000],
+        [20000, 100],
+      ]),
+    );
     answerAll(whole);
     expect(recorder.all.map((call) => [call.kind, call.fd, call.offsetBytes, call.lengthBytes])).toEqual([
       ["write", BUFFERED_FD, 4000, 96],
@@ -93,16 +98,31 @@ describe("zeroing", () => {
   });
 
   test("leaves the head to its guard", () => {
-    open(rangesOf([[0, 4096], [8192, 1000 * 1024]]), { skipBytes: 131072 });
+    open(
+      rangesOf([
+        [0, 4096],
+        [8192, 1000 * 1024],
+      ]),
+      { skipBytes: 131072 },
+    );
     answerAll(whole);
-    expect(recorder.all.map((call) => [call.offsetBytes, call.lengthBytes])).toEqual([[131072, 8192 + 1000 * 1024 - 131072]]);
+    expect(recorder.all.map((call) => [call.offsetBytes, call.lengthBytes])).toEqual([
+      [131072, 8192 + 1000 * 1024 - 131072],
+    ]);
     expect(zeroes.totalBytes).toBe(8192 + 1000 * 1024 - 131072);
   });
 
   test("falls back to ZERO_RANGE, and then to writing zeros directly, each once for all that follows", () => {
-    open(rangesOf([[0, 3 * MIB], [8 * MIB, MIB]]));
+    open(
+      rangesOf([
+        [0, 3 * MIB],
+        [8 * MIB, MIB],
+      ]),
+    );
     answerAll((call) => (call.kind === "fallocate" ? -Errno.EOPNOTSUPP : call.lengthBytes));
-    const tried = recorder.all.filter((call) => call.kind === "fallocate").map((call) => call.mode & ~abi.FALLOC_FL_KEEP_SIZE);
+    const tried = recorder.all
+      .filter((call) => call.kind === "fallocate")
+      .map((call) => call.mode & ~abi.FALLOC_FL_KEEP_SIZE);
     // Two were in flight when the first was refused.
     expect(tried.filter((mode) => mode === abi.FALLOC_FL_PUNCH_HOLE).length).toBeLessThanOrEqual(2);
     expect(tried).toContain(abi.FALLOC_FL_ZERO_RANGE);

@@ -179,15 +179,16 @@ describe("slots", () => {
 
   test("the seeder suggests a different piece to each", () => {
     const host = seeder();
-    const suggested = [1, 2, 3].flatMap((n) =>
+    const each = [1, 2, 3].map((n) =>
       remoteOf(host, n)
         .open({ ours: true })
         .send(frames.writeInterested)
         .named("suggest")
         .map((message) => message[1]),
     );
-    expect(suggested.length).toBe(6);
-    expect(new Set(suggested).size).toBe(6);
+    const suggested = each.flat();
+    expect(Math.min(...each.map((pieces) => pieces.length))).toBeGreaterThanOrEqual(2);
+    expect(new Set(suggested).size).toBe(suggested.length);
   });
 });
 
