@@ -63,7 +63,7 @@ export class Peers {
     for (const peer of this.known.values()) {
       if (peer.contact !== Contact.idle || peer.dialAfterMs > nowMs || peer.isSelf || (peer.isSeed && !seedsToo))
         continue;
-      if (this.bans.has(peer.address.host)) continue;
+      if (this.bans.has(peer.address.host) || this.bans.has(addressKey(peer.address))) continue;
       if (this.random.below(++candidates) === 0) chosen = peer;
     }
     return chosen === null ? null : chosen.address;

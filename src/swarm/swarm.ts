@@ -384,6 +384,9 @@ export class Swarm implements SessionEvents, DownloadHost {
     for (const session of this.sessions) {
       if (session.banKey !== banKey) continue;
       this.actions.report({ kind: "banned", address: session.address, piece: pieceIndex(piece) });
+      // It may come back under another peer id; at least it is not called again.
+      const address = dialAddress(session);
+      if (address !== null) this.peers.ban(addressKey(address));
       this.drop(session, "banned", `sent bad data for piece ${piece}`);
     }
   }
