@@ -218,6 +218,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   }
 
   uploadStarted(connection: Connection): void {
+    if (this.swarm.sessions.length > 1) this.pool.cacheAll();
     this.swarm.uploadStarted(nowMs(), connection.session!);
   }
 

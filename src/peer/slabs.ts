@@ -14,6 +14,8 @@ import type { Address } from "../kernel/reactor.ts";
 export type SlabIndex = number;
 
 const NONE = -1;
+/** Parts kept for others while nobody asks for them: few, so that the same memory is used again while it is in the processor's cache. */
+const IDLE_CACHE_SLABS = 8;
 
 export class SlabPool {
   readonly #key: Float64Array;
@@ -26,6 +28,7 @@ export class SlabPool {
   #oldest = NONE;
   #newest = NONE;
   #evictableCount = 0;
+  #cacheSlabs = IDLE_CACHE_SLABS;
   readonly #slabOf = new Map<number, SlabIndex>();
 
   constructor(
@@ -50,6 +53,11 @@ export class SlabPool {
     return this.#freeCount + this.#evictableCount;
   }
 
+  /** Several remote peers fetch from here: from now on the whole pool is a cache for them. */
+  cacheAll(): void {
+    this.#cacheSlabs = this.count;
+  }
+
   address(slab: SlabIndex): Address {
     return this.baseAddress + slab * this.slabBytes;
   }
@@ -67,7 +75,7 @@ export class SlabPool {
   bind(piece: number, part: number): SlabIndex {
     const key = piece * this.partsPerPiece + part;
     assert(!this.#slabOf.has(key), "a part is bound to one slab");
-    if (this.#freeCount === 0) {
+    if (this.#freeCount === 0 || this.#evictableCount >= this.#cacheSlabs) {
       if (this.#oldest === NONE) return NONE;
       this.#release(this.#oldest);
     }
