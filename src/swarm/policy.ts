@@ -79,8 +79,8 @@ export const TUNING_DEFAULT: SwarmTuning = {
 /** The seeder serves more at once: it is the only one at the start, and it has nothing else to do. */
 export const UPLOAD_SLOTS_SEEDER = 6;
 
-/** Outstanding bytes grow with the rate up to this multiple of `outstandingBytesPerSource`. */
-export const OUTSTANDING_GROWTH_MAX = 4;
+/** Outstanding bytes grow with the rate up to this multiple of `outstandingBytesPerSource`: 8 MiB keep a link of 10 Gbit/s busy. */
+export const OUTSTANDING_GROWTH_MAX = 8;
 /** A source should always have this much time's worth of requests: twice a loaded LAN's answer time. */
 export const OUTSTANDING_AHEAD_MS = 50;
 /** Entries of the ring of outstanding requests: 4 MiB in 16 KiB blocks is 256; `reqq` allows up to this. */
