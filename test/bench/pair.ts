@@ -1,6 +1,6 @@
 /**
  * One seeder to one node on this machine, from memory to memory, so that the programs and not the disks
- * are measured: `npm run bench -- pair [--bytes 1G] [--rounds 3] [--only NAME,...] [--json]`.
+ * are measured: `npm run bench -- pair [--bytes 4G] [--rounds 3] [--only NAME,...] [--json]`.
  *
  * The contestants take turns, round after round, so that whatever else the machine does falls on all of
  * them. The transfer's time runs from the first block that reaches the target to the program's word that
@@ -278,7 +278,7 @@ interface Settings {
 }
 
 function readSettings(args: string[]): Settings {
-  const settings: Settings = { bytes: GiB, rounds: 3, only: Object.keys(CONTESTANTS), json: false };
+  const settings: Settings = { bytes: 4 * GiB, rounds: 3, only: Object.keys(CONTESTANTS), json: false };
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--json") settings.json = true;
     else if (args[i] === "--bytes") settings.bytes = parseSize(args[++i] ?? "") ?? Number.NaN;
