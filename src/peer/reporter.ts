@@ -63,7 +63,7 @@ export class Reporter {
         this.log(
           "warning",
           event.kind,
-          `piece ${event.piece} did not match its hash (${event.sources} sources): fetching it again`,
+          `piece ${event.piece} did not match its hash (${sources(event.sources)}): fetching it again`,
         );
         break;
       case "snubbed":
@@ -78,4 +78,8 @@ export class Reporter {
     const isFault = kind === "fault" || kind === "wrong-torrent";
     this.log(isFault ? "warning" : "debug", "peer-dropped", `peer ${peer} dropped: ${text}`);
   }
+}
+
+function sources(count: number): string {
+  return count === 1 ? "1 source" : `${count} sources`;
 }
