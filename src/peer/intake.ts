@@ -166,6 +166,7 @@ export class Intake implements HashHandler {
   discard(piece: number): void {
     const context = this.#contextOf[piece]!;
     if (context === NONE) return;
+    assert(this.#hashSubmittedBytes[context]! < this.#lengthBytes[context]!, "a whole piece is judged, not given up");
     this.#fate[context] = Fate.discarded;
     this.#settle(context);
   }

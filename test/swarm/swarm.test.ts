@@ -201,3 +201,21 @@ test("a silent peer gets a keep-alive and is dropped in the end", () => {
   host.tick(60_000);
   expect(remote.closedAs).toBe("idle");
 });
+
+test("a whole piece waits for its hash and its writes, however long the disk takes and whoever wants memory", () => {
+  const host = new Host();
+  const remote = remoteOf(host, 1).open().send(frames.writeHaveAll).send(frames.writeUnchoke);
+  let whole = -1;
+  // Memory for one piece: the source then waits for more.
+  host.mayReserve = (piece) => {
+    if (whole < 0) whole = piece;
+    return piece === whole;
+  };
+  host.tick(0);
+  const fetched = fetchPiece(remote);
+  for (let i = 0; i < 40; i++) host.tick(250);
+  expect(host.discarded).not.toContain(fetched);
+  host.mayReserve = () => true;
+  host.swarm.pieceVerified(host.nowMs, pieceIndex(fetched));
+  expect(host.swarm.haveCount).toBe(1);
+});
