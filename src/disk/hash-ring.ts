@@ -12,7 +12,7 @@
 export const RING_SLOTS = 1024;
 const SLOT_MASK = RING_SLOTS - 1;
 /** Largest digest (SHA-256). */
-const DIGEST_BYTES_MAX = 32;
+export const DIGEST_BYTES_MAX = 32;
 
 /** Words of the control area. Each side's cursor has a cache line of its own. */
 const Word = {

@@ -9,7 +9,7 @@ import { assert } from "../errors.ts";
 import { EventFd } from "../kernel/eventfd.ts";
 import { bufferAt } from "../kernel/libc.ts";
 import type { HashWorkerStart } from "./hash-pool.ts";
-import { HashRing, JobKind } from "./hash-ring.ts";
+import { DIGEST_BYTES_MAX, HashRing, JobKind } from "./hash-ring.ts";
 
 /** Looks at an empty ring before sleeping: some 10 microseconds, less than a wake-up costs. */
 const SPINS = 1000;
@@ -34,7 +34,7 @@ const VIEWS_MAX = 4096;
 
 function hashUntilClosed(ring: HashRing, wake: EventFd, start: HashWorkerStart): void {
   const region = new Region(bufferAt(start.address, start.lengthBytes));
-  const hashers = new Map<number, Bun.CryptoHasher>();
+  const hashers = new Map<number, ContextHasher>();
   for (let cursor = 0; ; cursor = (cursor + 1) | 0) {
     awaitJob(ring, cursor);
     if (ring.closing) return;
@@ -42,6 +42,17 @@ function hashUntilClosed(ring: HashRing, wake: EventFd, start: HashWorkerStart):
     if (ring.complete(cursor)) wake.signal();
   }
 }
+
+/** A context's hash: native memory that the collector hardly sees, so it is made once and not for each piece. */
+interface ContextHasher {
+  /** It was fed since it was made or since its last digest. */
+  isUsed: boolean;
+  readonly hash: Bun.CryptoHasher;
+}
+
+/** Bun writes digests into 64 bytes or more. */
+const digest = new Uint8Array(64);
+const digestBytes = digest.subarray(0, DIGEST_BYTES_MAX);
 
 function awaitJob(ring: HashRing, cursor: number): void {
   for (let spin = 0; spin < SPINS; spin++) {
@@ -54,18 +65,24 @@ function runJob(
   ring: HashRing,
   cursor: number,
   region: Region,
-  hashers: Map<number, Bun.CryptoHasher>,
+  hashers: Map<number, ContextHasher>,
   algorithm: HashWorkerStart["algorithm"],
 ): void {
   const context = ring.context(cursor);
-  if (ring.begins(cursor)) hashers.set(context, new Bun.CryptoHasher(algorithm));
-  const hasher = hashers.get(context);
+  let hasher = hashers.get(context);
+  // A digest resets its hasher, so it serves the context's next piece; one that was given up half way does not.
+  if (ring.begins(cursor) && (hasher === undefined || hasher.isUsed)) {
+    hasher = { isUsed: false, hash: new Bun.CryptoHasher(algorithm) };
+    hashers.set(context, hasher);
+  }
   assert(hasher, "a hash context is begun before it is used");
   if (ring.kind(cursor) === JobKind.update) {
-    hasher.update(region.view(ring.offsetBytes(cursor), ring.lengthBytes(cursor)));
+    hasher.isUsed = true;
+    hasher.hash.update(region.view(ring.offsetBytes(cursor), ring.lengthBytes(cursor)));
   } else {
-    ring.digest(cursor).set(hasher.digest());
-    hashers.delete(context);
+    hasher.hash.digest(digest);
+    ring.digest(cursor).set(digestBytes);
+    hasher.isUsed = false;
   }
 }
 

@@ -10,12 +10,13 @@
  */
 import { assert } from "../errors.ts";
 import type { Address } from "../kernel/reactor.ts";
+import { MiB } from "../units.ts";
 
 export type SlabIndex = number;
 
 const NONE = -1;
-/** Parts kept for others while nobody asks for them: few, so that the same memory is used again while it is in the processor's cache. */
-const IDLE_CACHE_SLABS = 8;
+/** What is kept for others while nobody asks for it: little, so that the same memory is used again while it is in the processor's cache. */
+const IDLE_CACHE_BYTES = 32 * MiB;
 
 export class SlabPool {
   readonly #key: Float64Array;
@@ -28,7 +29,7 @@ export class SlabPool {
   #oldest = NONE;
   #newest = NONE;
   #evictableCount = 0;
-  #cacheSlabs = IDLE_CACHE_SLABS;
+  #cacheSlabs: number;
   readonly #slabOf = new Map<number, SlabIndex>();
 
   constructor(
@@ -38,6 +39,7 @@ export class SlabPool {
     /** Parts of a whole piece; the key of a part is piece * partsPerPiece + part. */
     readonly partsPerPiece: number,
   ) {
+    this.#cacheSlabs = Math.floor(IDLE_CACHE_BYTES / slabBytes);
     this.#key = new Float64Array(count).fill(NONE);
     this.#pins = new Uint16Array(count);
     this.#valid = new Uint8Array(count);
