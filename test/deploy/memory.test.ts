@@ -43,7 +43,6 @@ scopedTest(
     const small = await peakRssOfDeployment(GIB);
     const large = await peakRssOfDeployment(8 * GIB);
     const figures = `1 GiB: ${small} bytes, 8 GiB: ${large} bytes`;
-    console.log(figures);
     expect(large, figures).toBeLessThan(PEAK_RSS_BYTES_MAX);
     expect(Math.abs(large - small), figures).toBeLessThan(small / 10);
   },
