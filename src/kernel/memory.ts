@@ -7,7 +7,7 @@
 import { assert, ExitCode, Failure } from "../errors.ts";
 import { MiB } from "../units.ts";
 import * as abi from "./abi.ts";
-import { bufferAt, errnoText, madvise, mmap, munmap } from "./libc.ts";
+import { bufferAt, Errno, errnoText, madvise, mmap, munmap } from "./libc.ts";
 
 /** Mappings from this size on may be made of 2 MiB pages. */
 const HUGE_FROM_BYTES = 8 * MiB;
@@ -38,8 +38,11 @@ export function mapMemory(lengthBytes: number): Memory {
       `cannot map ${lengthBytes} bytes of memory: ${errnoText(address)}; give a smaller --memory`,
     );
   }
-  // Copies into and out of large buffers miss the TLB less; where the kernel has no huge pages, nothing is lost.
-  if (mappedBytes >= HUGE_FROM_BYTES) madvise(address, mappedBytes, abi.MADV_HUGEPAGE);
+  if (mappedBytes >= HUGE_FROM_BYTES) {
+    // Copies into and out of large buffers miss the TLB less; a kernel without huge pages says EINVAL, and nothing is lost.
+    const advised = madvise(address, mappedBytes, abi.MADV_HUGEPAGE);
+    assert(advised === 0 || advised === -Errno.EINVAL, `madvise of our own mapping failed: ${errnoText(advised)}`);
+  }
   return new MappedMemory(address, lengthBytes, mappedBytes);
 }
 

@@ -103,15 +103,6 @@ function tune(fd: number): void {
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX);
 }
 
-/**
- * Bounds the kernel's buffers of a socket instead of letting them grow to several MiB each (tcp(7)): for machines
- * with little memory and many peers. Call it before connect or listen, so that the window's scale fits.
- */
-export function limitSocketBuffers(fd: number, bytes: number): void {
-  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_RCVBUF, bytes);
-  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_SNDBUF, bytes);
-}
-
 /** Writes the address as `struct sockaddr_in` or `sockaddr_in6` (at most SOCKADDR_BYTES). Returns its length in bytes. */
 export function encodeSockaddr(at: number, address: PeerAddress): number {
   const host = hostBytes(address.host);

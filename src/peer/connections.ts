@@ -141,15 +141,18 @@ export class Connections {
     if (connection.closing) return;
     connection.closing = true;
     if (connection.connecting) this.#host.reactor.cancel(token(Op.connect, connection.index));
-    else shutdown(connection.fd, SHUT_RDWR);
+    else {
+      // The other end may have ended the connection before us.
+      const ended = shutdown(connection.fd, SHUT_RDWR);
+      assert(ended === 0 || ended === -Errno.ENOTCONN, "a socket of ours is shut down");
+    }
     this.reap(connection);
   }
 
   /** Ends a closing connection whose last operation has completed. */
   reap(connection: Connection): void {
     if (!connection.closing || connection.busy || connection.fd < 0) return;
-    const closed = close(connection.fd);
-    assert(closed === 0 || closed === -Errno.EINTR, "a socket of ours is closed once");
+    closeSocket(connection.fd);
     connection.fd = -1;
     if (connection.session !== null) this.#handler.ended(connection);
     connection.session = null;
@@ -177,7 +180,7 @@ export class Connections {
     const address = peerAddress(fd);
     const connection = address === null ? undefined : this.#free.pop();
     if (address === null || connection === undefined) {
-      close(fd);
+      closeSocket(fd);
       return;
     }
     tuneAccepted(fd);
@@ -185,4 +188,9 @@ export class Connections {
     this.#handler.accepted(connection);
     if (connection.session === null) this.close(connection);
   }
+}
+
+function closeSocket(fd: number): void {
+  const closed = close(fd);
+  assert(closed === 0 || closed === -Errno.EINTR, "a socket of ours is closed once");
 }

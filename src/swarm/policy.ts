@@ -62,7 +62,7 @@ export interface SwarmOptions extends SwarmTuning {
 
 /** Where a torrent starts; the host lowers the byte values when it has little memory. */
 export const TUNING_DEFAULT: SwarmTuning = {
-  // One recv per 256 KiB costs a fifth less CPU than per 16 KiB; requests are cut to a quarter of what is outstanding.
+  // With 16 KiB blocks a node spends 1.6 times the CPU (`npm run bench -- pair`); requests are cut to a quarter of what is outstanding.
   blockBytesMax: 1 * MiB,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
