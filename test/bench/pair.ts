@@ -7,20 +7,24 @@
  * everything is there (for ours: proven and flushed); the total also has the start of the node's process.
  * Limits of the machine are measured in the same rounds.
  */
-import { closeSync, openSync, readSync, rmSync, statSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { GiB, MiB, parseSize } from "../../src/units.ts";
+import { size } from "../../src/cli/options.ts";
+import { MiB } from "../../src/units.ts";
 import { libtorrent } from "../harness/clients.ts";
 import { expectSameBytes } from "../harness/compare.ts";
 import { seed, start } from "../harness/diskswarm.ts";
 import { stampedImage } from "../harness/image.ts";
 import { freePort } from "../harness/ports.ts";
-import { Child, run, until } from "../harness/process.ts";
+import { Child, until } from "../harness/process.ts";
 import { Scope } from "../harness/scope.ts";
-import { needTools } from "../harness/tools.ts";
 import { singleTorrent, writeTorrent } from "../harness/torrents.ts";
-import { median, table } from "./report.ts";
+import { copySeconds, hashSeconds, iperfGoodput } from "./shared/limits.ts";
+import { median, print, table } from "./shared/report.ts";
+import { takeTurns } from "./shared/rounds.ts";
+import { names, readSettings } from "./shared/settings.ts";
+import { type Usage, type UsageFigures, usageCells, usageFigures, usageHead, usageOf } from "./shared/usage.ts";
 
 const SEEDER_HOST = "127.0.0.2";
 const NODE_HOST = "127.0.0.1";
@@ -32,11 +36,6 @@ interface Task {
   readonly image: string;
   readonly torrent: string;
   readonly infoHash: Uint8Array;
-}
-
-interface Usage {
-  readonly cpuSeconds: number;
-  readonly peakRssBytes: number;
 }
 
 interface Measured {
@@ -186,10 +185,6 @@ function transfer(startSeeder: StartSeeder, startNode: StartNode) {
   };
 }
 
-function usageOf(child: Child): Usage {
-  return { cpuSeconds: child.cpuSeconds, peakRssBytes: child.peakRssBytes };
-}
-
 /** When the first data reached the target. */
 async function firstBlockMs(target: string): Promise<number> {
   await until(`${target} has data`, () => (statSync(target, { throwIfNoEntry: false })?.blocks ?? 0) > 0);
@@ -203,56 +198,9 @@ function limit(work: (task: Task) => Promise<number> | number) {
   };
 }
 
-function seconds(work: () => void): number {
-  const beginMs = performance.now();
-  work();
-  return (performance.now() - beginMs) / 1000;
-}
-
-function copySeconds({ image, folder }: Task): number {
-  const copy = join(folder, "target");
-  const taken = seconds(() => void run(["cp", "--reflink=never", "--sparse=never", image, copy]));
-  rmSync(copy);
-  return taken;
-}
-
-function hashSeconds({ image }: Task): number {
-  const fd = openSync(image, "r");
-  const buffer = Buffer.allocUnsafe(MiB);
-  const hasher = new Bun.CryptoHasher("sha1");
-  const taken = seconds(() => {
-    for (let count = readSync(fd, buffer, 0, MiB, null); count > 0; count = readSync(fd, buffer, 0, MiB, null)) {
-      hasher.update(buffer.subarray(0, count));
-    }
-    hasher.digest();
-  });
-  closeSync(fd);
-  return taken;
-}
-
 async function iperfSeconds({ bytes }: Task): Promise<number> {
-  needTools("iperf3");
-  const scope = new Scope();
-  try {
-    const port = String(await freePort(SEEDER_HOST));
-    const server = new Child(scope, [
-      "iperf3",
-      "--server",
-      "--one-off",
-      "--forceflush",
-      "--bind",
-      SEEDER_HOST,
-      "--port",
-      port,
-    ]);
-    await server.waitForLine(/Server listening/);
-    const report = JSON.parse(
-      run(["iperf3", "--client", SEEDER_HOST, "--port", port, "--bytes", String(bytes), "--json"]),
-    );
-    return (report as { end: { sum_received: { seconds: number } } }).end.sum_received.seconds;
-  } finally {
-    await scope.close();
-  }
+  const goodput = await iperfGoodput({ address: SEEDER_HOST }, { address: NODE_HOST }, { bytes });
+  return bytes / goodput.forward;
 }
 
 const CONTESTANTS: Record<string, (task: Task) => Promise<Measured>> = {
@@ -266,57 +214,35 @@ const CONTESTANTS: Record<string, (task: Task) => Promise<Measured>> = {
   "ours-to-aria2": transfer(ourSeeder(), aria2Node),
   "aria2-to-ours": transfer(aria2Seeder, ourNode()),
   "limit-iperf3": limit(iperfSeconds),
-  "limit-cp": limit(copySeconds),
-  "limit-sha1": limit(hashSeconds),
+  "limit-cp": limit(({ image, folder }) => copySeconds(image, join(folder, "target"))),
+  "limit-sha1": limit(({ image }) => hashSeconds(image)),
 };
 
-interface Settings {
-  bytes: number;
-  rounds: number;
-  only: string[];
-  json: boolean;
-}
-
-function readSettings(args: string[]): Settings {
-  const settings: Settings = { bytes: 4 * GiB, rounds: 3, only: Object.keys(CONTESTANTS), json: false };
-  for (let i = 0; i < args.length; i++) {
-    if (args[i] === "--json") settings.json = true;
-    else if (args[i] === "--bytes") settings.bytes = parseSize(args[++i] ?? "") ?? Number.NaN;
-    else if (args[i] === "--rounds") settings.rounds = Number(args[++i]);
-    else if (args[i] === "--only") settings.only = (args[++i] ?? "").split(",");
-    else throw new Error(`unknown option ${args[i]}`);
-  }
-  const unknown = settings.only.find((name) => !(name in CONTESTANTS));
-  if (unknown !== undefined)
-    throw new Error(`no contestant ${unknown}; there are ${Object.keys(CONTESTANTS).join(", ")}`);
-  if (!(settings.bytes > 0) || !(settings.rounds >= 1)) throw new Error("--bytes takes a size, --rounds a number");
-  return settings;
-}
-
-export async function main(args: string[]): Promise<void> {
-  const settings = readSettings(args);
-  const results = new Map<string, Measured[]>(settings.only.map((name) => [name, []]));
+export async function main(words: string[]): Promise<void> {
+  const contestants = Object.keys(CONTESTANTS);
+  const { bytes, rounds, only, json } = readSettings(
+    {
+      name: "pair",
+      summary: "One seeder to one node on this machine, unshaped.",
+      options: {
+        bytes: size("how much is sent", "4G"),
+        only: names(contestants, "who takes part"),
+      },
+    },
+    words,
+  );
   const scope = new Scope();
   try {
     const folder = scope.ramDir();
-    const image = stampedImage(join(folder, "image.raw"), settings.bytes, 71);
-    const written = writeTorrent(join(folder, "image.torrent"), singleTorrent(image, settings.bytes, PIECE_BYTES));
-    const task: Task = { bytes: settings.bytes, folder, image, torrent: written.path, infoHash: written.infoHash };
-    for (let round = 1; round <= settings.rounds; round++) {
-      for (const [name, rows] of results) {
-        console.error(`round ${round} of ${settings.rounds}: ${name}`);
-        rows.push(await CONTESTANTS[name]!(task));
-      }
-    }
+    const image = stampedImage(join(folder, "image.raw"), bytes, 71);
+    const written = writeTorrent(join(folder, "image.torrent"), singleTorrent(image, bytes, PIECE_BYTES));
+    const task: Task = { bytes, folder, image, torrent: written.path, infoHash: written.infoHash };
+    const results = await takeTurns(only, rounds, (name) => CONTESTANTS[name]!(task));
+    const rows = [...results].map(([name, measured]) => summarize(name, bytes, measured));
+    print(json, { bytes, rounds, cores: availableParallelism(), rows }, (result) => asTable(result.rows));
   } finally {
     await scope.close();
   }
-  const rows = [...results].map(([name, measured]) => summarize(name, settings.bytes, measured));
-  if (settings.json)
-    console.log(
-      JSON.stringify({ bytes: settings.bytes, rounds: settings.rounds, cores: availableParallelism(), rows }, null, 2),
-    );
-  else console.log(asTable(rows));
 }
 
 interface Row {
@@ -326,20 +252,12 @@ interface Row {
   readonly transferSecondsMin: number;
   readonly transferSecondsMax: number;
   readonly totalSeconds: number;
-  readonly seeder: { cpuSecondsPerGiB: number; peakRssBytes: number } | null;
-  readonly node: { cpuSecondsPerGiB: number; peakRssBytes: number } | null;
+  readonly seeder: UsageFigures | null;
+  readonly node: UsageFigures | null;
 }
 
 function summarize(name: string, bytes: number, measured: readonly Measured[]): Row {
   const times = measured.map(({ transferSeconds }) => transferSeconds);
-  const usage = (end: "seeder" | "node") => {
-    const usages = measured.map((one) => one[end]).filter((one) => one !== null);
-    if (usages.length === 0) return null;
-    return {
-      cpuSecondsPerGiB: median(usages.map(({ cpuSeconds }) => cpuSeconds)) / (bytes / GiB),
-      peakRssBytes: Math.max(...usages.map(({ peakRssBytes }) => peakRssBytes)),
-    };
-  };
   return {
     name,
     mibPerSecond: bytes / MiB / median(times),
@@ -347,26 +265,19 @@ function summarize(name: string, bytes: number, measured: readonly Measured[]): 
     transferSecondsMin: Math.min(...times),
     transferSecondsMax: Math.max(...times),
     totalSeconds: median(measured.map(({ totalSeconds }) => totalSeconds)),
-    seeder: usage("seeder"),
-    node: usage("node"),
+    seeder: usageFigures(
+      measured.map(({ seeder }) => seeder),
+      bytes,
+    ),
+    node: usageFigures(
+      measured.map(({ node }) => node),
+      bytes,
+    ),
   };
 }
 
 function asTable(rows: readonly Row[]): string {
-  const head = [
-    "",
-    "MiB/s",
-    "transfer s",
-    "min",
-    "max",
-    "total s",
-    "seeder CPU s/GiB",
-    "RSS MiB",
-    "node CPU s/GiB",
-    "RSS MiB",
-  ];
-  const usage = (one: Row["node"]) =>
-    one ? [one.cpuSecondsPerGiB.toFixed(2), (one.peakRssBytes / MiB).toFixed(0)] : ["", ""];
+  const head = ["", "MiB/s", "transfer s", "min", "max", "total s", ...usageHead("seeder"), ...usageHead("node")];
   return table(
     head,
     rows.map((row) => [
@@ -376,8 +287,8 @@ function asTable(rows: readonly Row[]): string {
       row.transferSecondsMin.toFixed(2),
       row.transferSecondsMax.toFixed(2),
       row.totalSeconds.toFixed(2),
-      ...usage(row.seeder),
-      ...usage(row.node),
+      ...usageCells(row.seeder),
+      ...usageCells(row.node),
     ]),
   );
 }

@@ -1,4 +1,4 @@
-/** Medians and tables for the benchmarks. */
+/** Medians, tables and the one place where a benchmark's result is printed. */
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -13,6 +13,12 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const line = (row: readonly string[]) =>
     row
       .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
-      .join("  ");
+      .join("  ")
+      .trimEnd();
   return all.map(line).join("\n");
+}
+
+/** Prints `result` as JSON, or as the text that `asText` makes of it. */
+export function print<Result>(json: boolean, result: Result, asText: (result: Result) => string): void {
+  console.log(json ? JSON.stringify(result, null, 2) : asText(result));
 }
