@@ -17,6 +17,7 @@ const enum Contact {
 
 export interface KnownPeer {
   readonly address: PeerAddress;
+  readonly key: string;
   readonly origin: PeerOrigin;
   contact: Contact;
   failures: number;
@@ -43,10 +44,12 @@ export class Peers {
   }
 
   add(address: PeerAddress, origin: PeerOrigin): void {
-    if (this.known.has(addressKey(address)) || this.bans.has(address.host)) return;
+    const key = addressKey(address);
+    if (this.known.has(key) || this.bans.has(address.host)) return;
     if (this.known.size >= KNOWN_PEERS_MAX && !this.forgetWorst()) return;
-    this.known.set(addressKey(address), {
+    this.known.set(key, {
       address,
+      key,
       origin,
       contact: Contact.idle,
       failures: 0,
@@ -63,7 +66,7 @@ export class Peers {
     for (const peer of this.known.values()) {
       if (peer.contact !== Contact.idle || peer.dialAfterMs > nowMs || peer.isSelf || (peer.isSeed && !seedsToo))
         continue;
-      if (this.bans.has(peer.address.host) || this.bans.has(addressKey(peer.address))) continue;
+      if (this.bans.size > 0 && (this.bans.has(peer.address.host) || this.bans.has(peer.key))) continue;
       if (this.random.below(++candidates) === 0) chosen = peer;
     }
     return chosen === null ? null : chosen.address;
@@ -162,7 +165,7 @@ export class Peers {
       if (peer.contact !== Contact.idle || peer.origin === "user" || peer.failures === 0) continue;
       if (worst === null || peer.failures > worst.failures) worst = peer;
     }
-    if (worst !== null) this.known.delete(addressKey(worst.address));
+    if (worst !== null) this.known.delete(worst.key);
     return worst !== null;
   }
 }

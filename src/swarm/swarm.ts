@@ -49,6 +49,8 @@ export class Swarm implements SessionEvents, DownloadHost {
   private readonly completed: Int32Array;
   private lastTickMs = -1;
   private shutDown = false;
+  /** We got everything in this swarm: whoever lacks something calls us, and calling all others only finds the complete. */
+  private waitsForCalls = false;
 
   constructor(
     private readonly options: SwarmOptions,
@@ -469,6 +471,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   }
 
   private completedAll(): void {
+    this.waitsForCalls = true;
     this.actions.report({ kind: "complete" });
     for (const session of this.sessions) {
       if (!session.isOpen) continue;
@@ -493,7 +496,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   }
 
   private dialMore(): void {
-    if (this.shutDown) return;
+    if (this.shutDown || this.waitsForCalls) return;
     let outgoing = this.peers.dialling;
     for (const session of this.sessions) if (session.outgoing) outgoing++;
     for (; outgoing < this.options.dialMax; outgoing++) {
