@@ -9,7 +9,8 @@ import { KiB, MiB } from "../../src/units.ts";
 import { addressKey, type PeerAddress } from "../../src/wire/address.ts";
 import { Bitfield } from "../../src/wire/bitfield.ts";
 import { makePeerId } from "../../src/wire/handshake.ts";
-import { SimClock } from "./clock.ts";
+import { SimClock, TICKS_PER_MS } from "./clock.ts";
+import type { NetworkOptions } from "./network.ts";
 import { type Ether, SimNode } from "./node.ts";
 
 export interface FleetOptions {
@@ -23,6 +24,7 @@ export interface FleetOptions {
   /** Bytes per ms, each way, of every link. */
   readonly linkBytesPerMs: number;
   readonly latencyMs: number;
+  readonly network: NetworkOptions;
   /** Slabs a node may hold while receiving. */
   readonly slabsMax: number;
   readonly writeBytesPerMs: number;
@@ -47,6 +49,7 @@ export const FLEET_DEFAULT: FleetOptions = {
   slabBytes: 1 * MiB,
   linkBytesPerMs: 125_000,
   latencyMs: 0.1,
+  network: { turnBytes: 64 * KiB, windowBytes: 1024 * KiB },
   slabsMax: 48,
   writeBytesPerMs: 500_000,
   joinMs: 50,
@@ -71,12 +74,15 @@ export class Fleet implements Ether {
   private readonly byAddress = new Map<string, SimNode>();
   /** Nodes that announced, as the tracker lists them. */
   private readonly announced: SimNode[] = [];
+  /** Nodes that are neither complete nor dead; those still to come count. */
+  private unfinished = 0;
 
   constructor(readonly options: FleetOptions) {
     this.random = new Random(options.seed);
     const last = options.lastPieceBytes === 0 ? options.pieceBytes : options.lastPieceBytes;
     this.totalBytes = (options.pieceCount - 1) * options.pieceBytes + last;
     for (let index = 0; index <= options.nodes; index++) {
+      if (!options.isSeeder(index)) this.unfinished++;
       this.clock.at(index === 0 ? 0 : this.random.below(options.joinMs + 1), () => this.join(index));
     }
   }
@@ -96,7 +102,7 @@ export class Fleet implements Ether {
 
   /** Nodes whose image everybody else should get. */
   get allComplete(): boolean {
-    return this.nodes.filter(Boolean).length === this.options.nodes + 1 && this.living.every((node) => node.complete);
+    return this.unfinished === 0;
   }
 
   /** Runs until the condition holds or virtual time is over; true where it held. */
@@ -118,8 +124,19 @@ export class Fleet implements Ether {
   }
 
   note(node: number, kind: string, value: number): void {
-    for (const part of `${this.clock.nowMs} ${node} ${kind} ${value}`)
-      this.eventHash = Math.imul(this.eventHash ^ part.charCodeAt(0), 0x01000193) >>> 0;
+    if (kind === "complete") this.unfinished--;
+    this.mix(this.clock.nowMs * TICKS_PER_MS);
+    this.mix(node);
+    this.mix(value);
+    for (let i = 0; i < kind.length; i++) this.mix(kind.charCodeAt(i));
+  }
+
+  died(node: SimNode): void {
+    if (!this.options.isSeeder(node.index) && !node.complete) this.unfinished--;
+  }
+
+  private mix(value: number): void {
+    this.eventHash = Math.imul(this.eventHash ^ value, 0x01000193) >>> 0;
   }
 
   private join(index: number): void {
@@ -136,7 +153,9 @@ export class Fleet implements Ether {
           upBytesPerMs: options.linkBytesPerMs,
           downBytesPerMs: options.linkBytesPerMs,
           latencyMs: options.latencyMs,
+          rack: null,
         },
+        network: options.network,
         disk: { ...options, totalBytes: this.totalBytes },
         outboxBytes: options.outboxBytes,
         spoils: options.spoils(index),
@@ -168,7 +187,8 @@ export class Fleet implements Ether {
 
   private announce(node: SimNode): void {
     if (!node.alive) return;
-    if (!this.announced.includes(node)) this.announced.push(node);
+    if (!node.isAnnounced) this.announced.push(node);
+    node.isAnnounced = true;
     const picked: PeerAddress[] = [];
     for (let i = 0; i < TRACKER_PEERS * 2 && picked.length < TRACKER_PEERS; i++) {
       const other = this.announced[this.random.below(this.announced.length)];

@@ -1,196 +1,334 @@
 /**
- * A simulated network: full-duplex links with a rate each way, latency, and TCP-like connections with a window.
+ * A simulated network: full-duplex links with a rate each way, racks with an uplink, latency, and TCP-like
+ * connections with a window.
  *
- * Frames travel as the real bytes that sessions wrote; payload travels as its place (piece, begin) and a mark of
- * who spoilt it, because 50 nodes times an image would not fit in memory. A reader that takes payload for control
- * bytes gets zeroes, as it would get data from a socket.
+ * What is modelled: a sending link serves the connections that have something to send in turns of some KiB. What it
+ * sent then passes the uplinks of both racks, where there are two, and the receiver's link, each first come, first
+ * served, so that a connection takes no more of them than its window lets it: that shares a crowded link nearly
+ * equally among those who send over it, and gives what one cannot use to the others (max-min). A turn is short
+ * against a piece; by it a sender's shares are wrong at most.
+ *
+ * Frames of a connection that has no payload to send do not stand in that line: they wait for the burst that is
+ * being sent and for as much as a switch holds in front of the receiver, and what they weigh is taken off both
+ * links. Rates are goodput, as iperf3 measures it: headers count for what is sent beside full segments only. Slow
+ * start and loss are not modelled: on a LAN a connection is at full rate within two milliseconds.
  */
-import type { SimClock } from "./clock.ts";
+import { type SimClock, TICKS_PER_MS, type Timed } from "./clock.ts";
+import { Stream } from "./stream.ts";
 
-/** Bytes a link carries before the next connection has its turn: about what a switch buffers per flow. */
-const TURN_BYTES = 64 * 1024;
-/** Sent and not yet taken by the receiver, per connection. */
-const WINDOW_BYTES = 1024 * 1024;
+/** What a sender's network card was already given when a frame comes: one burst. */
+const BURST_BYTES = 64 * 1024;
+/** What a switch holds in front of one of its ports. */
+const PORT_BUFFER_BYTES = 256 * 1024;
+/** Ethernet, IP and TCP headers, preamble and gap of a segment. */
+const HEADER_BYTES = 90;
+/** What is left over from a turn goes along with it where it is less than this. */
+const TURN_SLACK_BYTES = 4 * 1024;
+const MS_PER_TICK = 1 / TICKS_PER_MS;
 
-/** A stretch of the stream: control bytes, or payload of a block. */
-export interface Stretch {
-  readonly control: Uint8Array | null;
-  readonly piece: number;
-  /** Offset in the piece of the first byte not yet taken. */
-  begin: number;
-  lengthBytes: number;
-  /** Bytes of `control` already taken. */
-  takenBytes: number;
-  /** The node that spoilt this payload, or -1. */
-  readonly spoiltBy: number;
+/** One end of a connection, as its pipes see it. */
+export interface PipeEnd {
+  sent(): void;
+  arrived(): void;
+}
+
+export interface NetworkOptions {
+  /** Bytes that a link carries for one connection before the next one has its turn. */
+  readonly turnBytes: number;
+  /** Sent and not yet taken by the receiver, per connection. */
+  readonly windowBytes: number;
+}
+
+/** A line that serves what comes first: one direction of a rack's uplink, or a receiver's cable. */
+export class Line {
+  bytes = 0;
+  private freeMs = 0;
+
+  constructor(readonly bytesPerMs: number) {}
+
+  /** The last of `bytes` comes at `atMs` at the earliest. Returns when it has passed. */
+  pass(atMs: number, bytes: number): number {
+    const lengthMs = bytes / this.bytesPerMs;
+    // The first byte came its length ago, so a line that is free adds nothing.
+    this.freeMs = Math.max(atMs - lengthMs, this.freeMs) + lengthMs;
+    this.bytes += bytes;
+    return Math.max(atMs, this.freeMs);
+  }
+
+  /** As `pass`, for frames: they wait for what a switch holds and not for what senders keep back. */
+  passFrames(atMs: number, bytes: number): number {
+    const waitMs = Math.min(this.freeMs - atMs, PORT_BUFFER_BYTES / this.bytesPerMs);
+    this.freeMs = Math.max(atMs, this.freeMs) + bytes / this.bytesPerMs;
+    this.bytes += bytes;
+    return atMs + Math.max(0, waitMs) + bytes / this.bytesPerMs;
+  }
+}
+
+/** Machines behind one leaf switch; inside it everybody has the full rate. */
+export class Rack {
+  readonly up: Line;
+  readonly down: Line;
+
+  constructor(
+    uplinkBytesPerMs: number,
+    /** One way from this switch to another. */
+    readonly uplinkLatencyMs: number,
+  ) {
+    this.up = new Line(uplinkBytesPerMs);
+    this.down = new Line(uplinkBytesPerMs);
+  }
 }
 
 export interface LinkOptions {
   /** Bytes per ms in each direction. */
   readonly upBytesPerMs: number;
   readonly downBytesPerMs: number;
+  /** One way between this machine and its switch. */
   readonly latencyMs: number;
+  /** null: every machine hangs on one switch. */
+  readonly rack: Rack | null;
 }
 
 /** One machine's cable. */
-export class Link {
+export class Link implements Timed {
+  /** Bytes sent, with the headers of segments. */
   upBytes = 0;
-  downBytes = 0;
+  private readonly down: Line;
   private readonly waiting: Pipe[] = [];
-  private busy = false;
-  private downFreeMs = 0;
+  private waitingHead = 0;
+  private sending: Pipe | null = null;
+  private sendingBytes = 0;
+  /** Exact end of the last turn: events come up to a tick late, which must not add up. */
+  private freeMs = 0;
+  /** Frames sent beside the line: the next turn is longer by them. */
+  private owedBytes = 0;
 
   constructor(
     private readonly clock: SimClock,
     readonly options: LinkOptions,
-  ) {}
+    private readonly network: NetworkOptions,
+  ) {
+    this.down = new Line(options.downBytesPerMs);
+  }
 
-  /** The pipe has bytes to send. */
+  get downBytes(): number {
+    return this.down.bytes;
+  }
+
+  /** The pipe has payload to send. */
   offer(pipe: Pipe): void {
-    if (pipe.queuedOnLink) return;
-    pipe.queuedOnLink = true;
+    if (pipe.isOffered) return;
+    pipe.isOffered = true;
     this.waiting.push(pipe);
-    if (!this.busy) this.next();
+    if (this.sending === null) this.next();
+  }
+
+  /** Frames of a pipe that sends nothing else. Returns when they arrive. */
+  sendFrames(to: Link, bytes: number): number {
+    const wireBytes = onWire(bytes);
+    this.upBytes += wireBytes;
+    let atMs = this.clock.nowMs;
+    if (this.sending === null) atMs += wireBytes / this.options.upBytesPerMs;
+    else {
+      this.owedBytes += wireBytes;
+      atMs += BURST_BYTES / this.options.upBytesPerMs;
+    }
+    atMs += this.options.latencyMs + to.options.latencyMs;
+    const [from, there] = [this.options.rack, to.options.rack];
+    if (from !== there && from !== null && there !== null) {
+      atMs = from.up.passFrames(atMs, wireBytes) + from.uplinkLatencyMs;
+      atMs = there.down.passFrames(atMs, wireBytes) + there.uplinkLatencyMs;
+    }
+    return to.down.passFrames(atMs, wireBytes);
+  }
+
+  /** Milliseconds from this machine to another over lines that are free. */
+  latencyTo(to: Link): number {
+    const [from, there] = [this.options.rack, to.options.rack];
+    const between =
+      from === there || from === null || there === null ? 0 : from.uplinkLatencyMs + there.uplinkLatencyMs;
+    return this.options.latencyMs + to.options.latencyMs + between;
+  }
+
+  /** The turn is over. */
+  fire(): void {
+    const pipe = this.sending!;
+    const bytes = this.sendingBytes;
+    this.sending = null;
+    pipe.left(bytes, this.arrivalMs(pipe.to, bytes));
+    if (pipe.canSend) this.offer(pipe);
+    if (this.sending === null) this.next();
   }
 
   private next(): void {
-    const pipe = this.waiting.shift();
-    this.busy = pipe !== undefined;
-    if (pipe === undefined) return;
-    pipe.queuedOnLink = false;
-    const stretches = pipe.takeForWire(TURN_BYTES);
-    let bytes = 0;
-    for (const stretch of stretches) bytes += stretch.lengthBytes;
-    if (bytes === 0) return this.next();
-    this.upBytes += bytes;
-    const doneMs = this.clock.nowMs + bytes / this.options.upBytesPerMs;
-    this.clock.at(doneMs, () => {
-      pipe.sentToWire(bytes);
-      this.deliver(pipe, stretches, bytes);
-      if (pipe.canSend) this.offer(pipe);
-      if (this.waiting.length > 0) this.next();
-      else this.busy = false;
-    });
+    while (this.waitingHead < this.waiting.length) {
+      const pipe = this.waiting[this.waitingHead++];
+      if (this.waitingHead === this.waiting.length) {
+        this.waiting.length = 0;
+        this.waitingHead = 0;
+      } else if (this.waitingHead > 64) {
+        this.waiting.splice(0, this.waitingHead);
+        this.waitingHead = 0;
+      }
+      pipe.isOffered = false;
+      const bytes = pipe.takeForWire(this.network.turnBytes);
+      if (bytes === 0) continue;
+      this.upBytes += bytes;
+      this.sending = pipe;
+      this.sendingBytes = bytes;
+      this.freeMs = Math.max(this.freeMs, this.clock.nowMs - MS_PER_TICK);
+      this.freeMs += (bytes + this.owedBytes) / this.options.upBytesPerMs;
+      this.owedBytes = 0;
+      this.clock.schedule(this.freeMs, this, 0);
+      return;
+    }
   }
 
-  private deliver(pipe: Pipe, stretches: Stretch[], bytes: number): void {
-    const to = pipe.to.options;
-    const arriveMs = this.clock.nowMs + this.options.latencyMs + to.latencyMs;
-    // The first byte of the turn left its length ago, so an idle receiver's line adds nothing.
-    const startMs = Math.max(arriveMs - bytes / to.downBytesPerMs, pipe.to.downFreeMs);
-    pipe.to.downFreeMs = startMs + bytes / to.downBytesPerMs;
-    pipe.to.downBytes += bytes;
-    this.clock.at(Math.max(arriveMs, pipe.to.downFreeMs), () => pipe.arrived(stretches));
+  private arrivalMs(to: Link, wireBytes: number): number {
+    let atMs = this.freeMs + this.options.latencyMs + to.options.latencyMs;
+    const [from, there] = [this.options.rack, to.options.rack];
+    if (from !== there && from !== null && there !== null) {
+      atMs = from.up.pass(atMs, wireBytes) + from.uplinkLatencyMs;
+      atMs = there.down.pass(atMs, wireBytes) + there.uplinkLatencyMs;
+    }
+    return to.down.pass(atMs, wireBytes);
   }
 }
 
-/** One direction of a connection. */
-export class Pipe {
-  queuedOnLink = false;
-  /** Told when everything given to `send` left, and when something arrived. */
-  onSent: () => void = () => {};
-  onArrived: () => void = () => {};
-  private readonly toSend: Stretch[] = [];
-  private readonly inbox: Stretch[] = [];
+/** One direction of a connection: what is to be sent, what is on its way, and what arrived. */
+export class Pipe extends Stream implements Timed {
+  isOffered = false;
+  /** Who is told that everything given to `send` left, and that something arrived. */
+  sender: PipeEnd | null = null;
+  receiver: PipeEnd | null = null;
+  /** Written and not yet given to the line; and given to it or waiting for that. */
+  private waitingBytes = 0;
   private unsentBytes = 0;
-  private windowUsedBytes = 0;
+  /** On the way, or arrived and not yet read: what the window limits. */
+  private unreadBytes = 0;
+  private arrivedBytes = 0;
+  /** When what was sent last arrives: nothing overtakes it. */
+  private lastArrivalMs = 0;
+  private isHeldBack = false;
   private closed = false;
 
   constructor(
     private readonly clock: SimClock,
     readonly from: Link,
     readonly to: Link,
-  ) {}
-
-  get canSend(): boolean {
-    return !this.closed && this.toSend.length > 0 && this.windowUsedBytes < WINDOW_BYTES;
+    private readonly windowBytes: number,
+  ) {
+    super();
   }
 
-  get sending(): boolean {
+  /** Frames to send, before anything else. The bytes are copied. */
+  send(frames: Uint8Array, length: number): void {
+    this.writeControl(frames, length);
+    this.waitingBytes += length;
+    this.unsentBytes += length;
+  }
+
+  /** A block's payload, right after the frames. */
+  sendPayload(piece: number, begin: number, length: number, spoiltBy: number): void {
+    this.writePayload(piece, begin, length, spoiltBy);
+    this.waitingBytes += length;
+    this.unsentBytes += length;
+  }
+
+  /** Sends what was written: in turns with others where payload is among it, else at once. */
+  flush(hasPayload: boolean): void {
+    if (this.closed) return;
+    if (hasPayload || this.waitingBytes !== this.unsentBytes) {
+      if (this.canSend) this.from.offer(this);
+      else this.isHeldBack = true;
+      return;
+    }
+    const bytes = this.waitingBytes;
+    this.waitingBytes = 0;
+    this.unsentBytes = 0;
+    this.unreadBytes += bytes;
+    this.arrivesAt(this.from.sendFrames(this.to, bytes), bytes);
+  }
+
+  /** Something given to `send` has not left yet. */
+  get isSending(): boolean {
     return this.unsentBytes > 0;
   }
 
-  send(stretches: Stretch[]): void {
-    for (const stretch of stretches) {
-      this.toSend.push(stretch);
-      this.unsentBytes += stretch.lengthBytes;
-    }
-    if (this.canSend) this.from.offer(this);
+  get canSend(): boolean {
+    return !this.closed && this.waitingBytes > 0 && this.unreadBytes < this.windowBytes;
   }
 
   close(): void {
     this.closed = true;
-    this.toSend.length = 0;
-    this.inbox.length = 0;
+    this.sender = null;
+    this.receiver = null;
   }
 
-  takeForWire(bytesMax: number): Stretch[] {
-    const taken: Stretch[] = [];
-    let left = this.closed ? 0 : Math.min(bytesMax, WINDOW_BYTES - this.windowUsedBytes);
-    while (left > 0 && this.toSend.length > 0) {
-      const stretch = this.toSend[0];
-      if (stretch.lengthBytes <= left || stretch.control !== null) {
-        taken.push(this.toSend.shift()!);
-        left -= stretch.lengthBytes;
-        this.windowUsedBytes += stretch.lengthBytes;
-        continue;
-      }
-      taken.push({ ...stretch, lengthBytes: left });
-      stretch.begin += left;
-      stretch.lengthBytes -= left;
-      this.windowUsedBytes += left;
-      left = 0;
-    }
-    return taken;
+  /** The line takes up to about `bytesMax` bytes. */
+  takeForWire(bytesMax: number): number {
+    if (!this.canSend) return 0;
+    const bytes = this.waitingBytes <= bytesMax + TURN_SLACK_BYTES ? this.waitingBytes : bytesMax;
+    this.waitingBytes -= bytes;
+    this.unreadBytes += bytes;
+    return bytes;
   }
 
-  sentToWire(bytes: number): void {
-    this.unsentBytes -= bytes;
-    if (this.unsentBytes === 0 && !this.closed) this.onSent();
-  }
-
-  arrived(stretches: Stretch[]): void {
+  /** The line has sent bytes that it took. */
+  left(bytes: number, arrivalMs: number): void {
     if (this.closed) return;
-    this.inbox.push(...stretches);
-    this.onArrived();
+    this.arrivesAt(arrivalMs, bytes);
+    this.unsentBytes -= bytes;
+    if (this.unsentBytes === 0) this.sender!.sent();
+    if (this.waitingBytes > 0 && !this.canSend) this.isHeldBack = true;
   }
 
-  /** The stretch at the head of what has arrived. */
-  get head(): Stretch | null {
-    return this.inbox.length === 0 ? null : this.inbox[0];
-  }
-
-  /** Takes up to `bytesMax` bytes as a receive into a control buffer would. */
-  readControl(bytesMax: number): Uint8Array {
-    const out = new Uint8Array(bytesMax);
-    let at = 0;
-    while (at < bytesMax && this.inbox.length > 0) {
-      const stretch = this.inbox[0];
-      const taken = Math.min(bytesMax - at, stretch.lengthBytes);
-      if (stretch.control !== null)
-        out.set(stretch.control.subarray(stretch.takenBytes, stretch.takenBytes + taken), at);
-      this.take(stretch, taken);
-      at += taken;
+  /** Bytes arrived, or (-1) the sender learns that the window has room. */
+  fire(bytes: number): void {
+    if (this.closed) return;
+    if (bytes < 0) {
+      if (this.canSend) this.from.offer(this);
+      return;
     }
-    return out.subarray(0, at);
+    this.arrivedBytes += bytes;
+    this.receiver!.arrived();
   }
 
-  /** Takes payload from the head. */
-  readPayload(bytes: number): void {
-    this.take(this.inbox[0], bytes);
+  /** Bytes that can be read. */
+  get available(): number {
+    return this.arrivedBytes;
   }
 
-  private take(stretch: Stretch, bytes: number): void {
-    stretch.takenBytes += bytes;
-    stretch.begin += bytes;
-    stretch.lengthBytes -= bytes;
-    if (stretch.lengthBytes === 0) this.inbox.shift();
-    const wasFull = this.windowUsedBytes >= WINDOW_BYTES;
-    this.windowUsedBytes -= bytes;
-    if (wasFull)
-      this.clock.after(
-        this.from.options.latencyMs + this.to.options.latencyMs,
-        () => this.canSend && this.from.offer(this),
-      );
+  /** Takes up to `bytesMax` bytes as a receive into a control buffer would. Returns how many. */
+  readControl(target: Uint8Array, bytesMax: number): number {
+    const bytes = Math.min(bytesMax, this.arrivedBytes);
+    this.takeControl(target, bytes);
+    this.wasRead(bytes);
+    return bytes;
   }
+
+  /** Takes up to `bytesMax` bytes of the payload that is next. Returns how many. */
+  readPayload(bytesMax: number): number {
+    const bytes = this.takePayload(Math.min(bytesMax, this.arrivedBytes));
+    this.wasRead(bytes);
+    return bytes;
+  }
+
+  private wasRead(bytes: number): void {
+    this.arrivedBytes -= bytes;
+    this.unreadBytes -= bytes;
+    if (!this.isHeldBack || this.unreadBytes >= this.windowBytes) return;
+    this.isHeldBack = false;
+    this.clock.schedule(this.clock.nowMs + this.to.latencyTo(this.from), this, -1);
+  }
+
+  private arrivesAt(atMs: number, bytes: number): void {
+    this.lastArrivalMs = Math.max(this.lastArrivalMs, atMs);
+    this.clock.schedule(this.lastArrivalMs, this, bytes);
+  }
+}
+
+/** What a segment of a few bytes uses of a line; full segments' headers are not in the rates of lines. */
+function onWire(bytes: number): number {
+  return bytes + HEADER_BYTES;
 }

@@ -4,22 +4,24 @@
  * As the real host, it only queues inside the swarm's actions and settles after each event.
  */
 import { assert } from "../../src/errors.ts";
-import type { CloseReason, SwarmActions, SwarmReport } from "../../src/swarm/actions.ts";
+import type { CloseReason, SessionBuffers, SwarmActions, SwarmReport } from "../../src/swarm/actions.ts";
 import type { SwarmOptions } from "../../src/swarm/policy.ts";
 import type { Session } from "../../src/swarm/session.ts";
 import { Swarm } from "../../src/swarm/swarm.ts";
 import { type PieceIndex, pieceIndex } from "../../src/units.ts";
 import type { PeerAddress } from "../../src/wire/address.ts";
 import type { Bitfield } from "../../src/wire/bitfield.ts";
-import type { SimClock } from "./clock.ts";
+import type { SimClock, Timed } from "./clock.ts";
 import { type DiskOptions, SimDisk } from "./disk.ts";
-import { Link, type LinkOptions, Pipe, type Stretch } from "./network.ts";
+import { Link, type LinkOptions, type NetworkOptions, Pipe, type PipeEnd } from "./network.ts";
 
 /** What a node is told about the others: the simulated ether. */
 export interface Ether {
   find(address: PeerAddress): SimNode | null;
   /** Something happened that a replay must repeat exactly. */
   note(node: number, kind: string, value: number): void;
+  /** A machine is gone. */
+  died(node: SimNode): void;
 }
 
 export interface NodeOptions {
@@ -28,17 +30,23 @@ export interface NodeOptions {
   readonly swarm: SwarmOptions;
   readonly have: Bitfield;
   readonly link: LinkOptions;
+  readonly network: NetworkOptions;
   readonly disk: DiskOptions;
   readonly outboxBytes: number;
   /** Sends wrong payload with this chance per block. */
   readonly spoils: number;
 }
 
+/** Most bytes of frames that a node reads at once. */
+const CONTROL_BYTES = 4096;
+const control = new Uint8Array(CONTROL_BYTES);
+/** Views of the first bytes of `control` by their number: making one costs more than reading a frame. */
+const controlViews: Uint8Array[] = [];
+
 /** One end of a connection. */
-class End {
+class End implements PipeEnd {
   session: Session | null = null;
   other: End | null = null;
-  spareOutbox: Uint8Array;
   uploadBytes = 0;
   closed = false;
   queued = false;
@@ -47,13 +55,18 @@ class End {
     readonly node: SimNode,
     readonly out: Pipe,
     readonly inn: Pipe,
-    readonly outbox: Uint8Array,
-  ) {
-    this.spareOutbox = new Uint8Array(outbox.length);
+  ) {}
+
+  sent(): void {
+    this.node.sent(this);
+  }
+
+  arrived(): void {
+    this.node.arrived(this);
   }
 }
 
-export class SimNode implements SwarmActions {
+export class SimNode implements SwarmActions, Timed {
   readonly swarm: Swarm;
   readonly link: Link;
   readonly disk: SimDisk;
@@ -62,6 +75,8 @@ export class SimNode implements SwarmActions {
   failedPieces = 0;
   completedMs = -1;
   alive = true;
+  /** The tracker lists it. */
+  isAnnounced = false;
   /** Cables pulled: nothing leaves or arrives, and nobody is told. */
   mute = false;
   private readonly ends = new Set<End>();
@@ -69,13 +84,16 @@ export class SimNode implements SwarmActions {
   private readonly toClose: Session[] = [];
   private readonly toDial: PeerAddress[] = [];
   private settling = false;
+  /** Lent in turn to each session whose outbox is taken to be sent. */
+  private spareOutbox: Uint8Array;
 
   constructor(
     readonly options: NodeOptions,
     private readonly clock: SimClock,
     private readonly ether: Ether,
   ) {
-    this.link = new Link(clock, options.link);
+    this.link = new Link(clock, options.link, options.network);
+    this.spareOutbox = new Uint8Array(options.outboxBytes);
     this.disk = new SimDisk(
       clock,
       options.disk,
@@ -83,7 +101,7 @@ export class SimNode implements SwarmActions {
       () => this.event(() => this.swarm.memoryFreed(clock.nowMs)),
     );
     this.swarm = new Swarm(options.swarm, this, options.have);
-    clock.after(0, () => this.tick());
+    clock.schedule(clock.nowMs, this, 0);
   }
 
   get index(): number {
@@ -100,6 +118,7 @@ export class SimNode implements SwarmActions {
 
   /** The machine is gone. Others see their connections reset, or with `silently` nothing at all. */
   kill(silently: boolean): void {
+    if (!this.alive) return;
     this.alive = false;
     this.mute = silently;
     for (const end of this.ends) {
@@ -110,6 +129,7 @@ export class SimNode implements SwarmActions {
       this.hangUp(end);
     }
     this.ends.clear();
+    this.ether.died(this);
   }
 
   // ---------------------------------------------------------------- SwarmActions: queue only
@@ -149,25 +169,29 @@ export class SimNode implements SwarmActions {
     this.settle();
   }
 
-  private tick(): void {
+  /** The swarm's tick is due. */
+  fire(): void {
     if (!this.alive) return;
     this.event(() => this.swarm.tick(this.clock.nowMs));
-    this.clock.at(this.swarm.nextTickMs(), () => this.tick());
+    this.clock.schedule(this.swarm.nextTickMs(), this, 0);
   }
 
   private settle(): void {
     if (this.settling) return;
     this.settling = true;
-    while (this.woken.length + this.toClose.length + this.toDial.length > 0) {
+    while (this.woken.length > 0 || this.toClose.length > 0 || this.toDial.length > 0) {
       for (let session = this.toClose.shift(); session !== undefined; session = this.toClose.shift())
         this.hangUpOwn(session);
       for (let address = this.toDial.shift(); address !== undefined; address = this.toDial.shift())
         this.connect(address);
-      for (let end = this.woken.shift(); end !== undefined; end = this.woken.shift()) {
+      // More may be woken meanwhile: they are looked at in this loop too.
+      for (let i = 0; i < this.woken.length; i++) {
+        const end = this.woken[i];
         end.queued = false;
         this.pumpSend(end);
         this.pumpReceive(end);
       }
+      this.woken.length = 0;
     }
     this.settling = false;
   }
@@ -180,7 +204,7 @@ export class SimNode implements SwarmActions {
 
   private connect(address: PeerAddress): void {
     const target = this.ether.find(address);
-    const latencyMs = this.options.link.latencyMs + (target?.options.link.latencyMs ?? 0);
+    const latencyMs = this.link.latencyTo(target?.link ?? this.link);
     if (target === null || !target.alive) {
       const waitMs = target?.mute ? 5_000 : 2 * latencyMs;
       this.clock.after(waitMs, () => this.event(() => this.swarm.dialFailed(this.clock.nowMs, address)));
@@ -192,15 +216,16 @@ export class SimNode implements SwarmActions {
   private connected(target: SimNode, address: PeerAddress): void {
     if (!this.alive) return;
     if (!target.alive) return this.event(() => this.swarm.dialFailed(this.clock.nowMs, address));
-    const there = new Pipe(this.clock, this.link, target.link);
-    const back = new Pipe(this.clock, target.link, this.link);
-    const mine = new End(this, there, back, new Uint8Array(this.options.outboxBytes));
-    const theirs = new End(target, back, there, new Uint8Array(target.options.outboxBytes));
+    const { windowBytes } = this.options.network;
+    const there = new Pipe(this.clock, this.link, target.link, windowBytes);
+    const back = new Pipe(this.clock, target.link, this.link, windowBytes);
+    const mine = new End(this, there, back);
+    const theirs = new End(target, back, there);
     mine.other = theirs;
     theirs.other = mine;
     const ephemeral = { host: this.options.address.host, port: 32768 + ((this.index * 131 + target.index) % 28000) };
-    this.attach(mine, this.swarm.outgoing(this.clock.nowMs, address, { outbox: mine.outbox }));
-    target.attach(theirs, target.swarm.incoming(this.clock.nowMs, ephemeral, { outbox: theirs.outbox }));
+    this.attach(mine, this.swarm.outgoing(this.clock.nowMs, address, this.newOutbox()));
+    target.attach(theirs, target.swarm.incoming(this.clock.nowMs, ephemeral, target.newOutbox()));
     this.settle();
     target.settle();
   }
@@ -215,18 +240,19 @@ export class SimNode implements SwarmActions {
     end.session = session;
     session.userData = end;
     this.ends.add(end);
-    end.out.onSent = () => this.sent(end);
-    end.inn.onArrived = () => {
-      if (!end.closed && !this.mute) this.pumpReceive(end);
-      this.settle();
-    };
+    end.out.sender = end;
+    end.inn.receiver = end;
     this.queue(end);
+  }
+
+  private newOutbox(): SessionBuffers {
+    return { outbox: new Uint8Array(this.options.outboxBytes) };
   }
 
   /** Tells the other end of a connection that it is over. */
   private hangUp(end: End): void {
     const other = end.other!;
-    this.clock.after(this.options.link.latencyMs + other.node.options.link.latencyMs, () => other.node.ended(other));
+    this.clock.after(this.link.latencyTo(other.node.link), () => other.node.ended(other));
   }
 
   private hangUpOwn(session: Session): void {
@@ -251,7 +277,8 @@ export class SimNode implements SwarmActions {
     this.event(() => this.swarm.disconnected(this.clock.nowMs, end.session!));
   }
 
-  private sent(end: End): void {
+  /** Everything that the end gave to its pipe left. */
+  sent(end: End): void {
     if (end.closed || !this.alive) return;
     const bytes = end.uploadBytes;
     end.uploadBytes = 0;
@@ -260,71 +287,74 @@ export class SimNode implements SwarmActions {
     this.settle();
   }
 
+  /** Something arrived at the end. */
+  arrived(end: End): void {
+    if (end.closed || this.mute || !this.alive) return;
+    this.pumpReceive(end);
+    this.settle();
+  }
+
   /** One send at a time: the outbox, and behind it the payload of one block. */
   private pumpSend(end: End): void {
     const session = end.session!;
-    if (end.closed || end.out.sending) return;
-    const stretches: Stretch[] = [];
-    let payload: Stretch | null = null;
+    const out = end.out;
+    if (end.closed || out.isSending) return;
+    let piece = -1;
+    let begin = 0;
+    let lengthBytes = 0;
     if (session.uploadCount > 0) {
-      const piece = session.uploadPiece(0);
-      const begin = session.uploadBegin(0);
-      const lengthBytes = session.uploadLength(0);
-      const spoilt = this.options.spoils > 0 && this.options.swarm.random.chance(this.options.spoils);
       const before = session.outbox.lengthBytes;
+      piece = session.uploadPiece(0);
+      begin = session.uploadBegin(0);
+      lengthBytes = session.uploadLength(0);
       this.swarm.uploadStarted(this.clock.nowMs, session);
-      if (session.outbox.lengthBytes > before) {
-        payload = { control: null, piece, begin, lengthBytes, takenBytes: 0, spoiltBy: spoilt ? this.index : -1 };
-        end.uploadBytes = lengthBytes;
-      }
+      if (session.outbox.lengthBytes === before) piece = -1;
     }
     if (session.outbox.lengthBytes === 0) return;
     const filled = session.outbox.buffer;
-    const bytes = session.swapOutbox(end.spareOutbox);
-    end.spareOutbox = filled;
-    stretches.push({
-      control: filled.slice(0, bytes),
-      piece: -1,
-      begin: 0,
-      lengthBytes: bytes,
-      takenBytes: 0,
-      spoiltBy: -1,
-    });
-    if (payload !== null) stretches.push(payload);
-    end.out.send(stretches);
+    const bytes = session.swapOutbox(this.spareOutbox);
+    this.spareOutbox = filled;
+    out.send(filled, bytes);
+    if (piece >= 0) {
+      const spoilt = this.options.spoils > 0 && this.options.swarm.random.chance(this.options.spoils);
+      out.sendPayload(piece, begin, lengthBytes, spoilt ? this.index : -1);
+      end.uploadBytes = lengthBytes;
+    }
+    out.flush(piece >= 0);
   }
 
   private pumpReceive(end: End): void {
     const session = end.session!;
-    const now = this.clock.nowMs;
-    for (let head = end.inn.head; head !== null && !end.closed; head = end.inn.head) {
+    const inn = end.inn;
+    while (inn.available > 0 && !end.closed) {
       const dueBytes = session.payloadLength - session.payloadReceived;
       if (session.payloadLength > 0 && dueBytes > 0) {
-        assert(head.control === null, "payload is due and payload comes");
-        this.takePayload(session, head, Math.min(dueBytes, head.lengthBytes));
-        end.inn.readPayload(Math.min(dueBytes, head.lengthBytes));
-        this.swarm.receivedPayload(now, session, this.lastTaken);
+        assert(inn.isPayload, "payload is due and payload comes");
+        this.takePayload(session, inn, dueBytes);
         continue;
       }
-      const wantedBytes = Math.min(session.controlWanted(), 4096);
+      const wantedBytes = Math.min(session.controlWanted(), CONTROL_BYTES);
       if (wantedBytes === 0) break;
-      this.swarm.receivedControl(now, session, end.inn.readControl(wantedBytes));
+      const bytes = inn.readControl(control, wantedBytes);
+      controlViews[bytes] ??= control.subarray(0, bytes);
+      this.swarm.receivedControl(this.clock.nowMs, session, controlViews[bytes]);
     }
-    this.settle();
   }
 
-  private lastTaken = 0;
-
-  private takePayload(session: Session, head: Stretch, bytes: number): void {
-    this.lastTaken = bytes;
-    if (session.payloadDiscard) return;
-    assert(
-      head.piece === session.payloadPiece && head.begin === session.payloadBegin + session.payloadReceived,
-      "payload lands where it belongs",
-    );
-    if (head.spoiltBy >= 0) this.disk.spoil(head.piece);
-    if (session.payloadReceived + bytes < session.payloadLength) return;
-    this.disk.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);
+  private takePayload(session: Session, inn: Pipe, dueBytes: number): void {
+    const wanted = !session.payloadDiscard;
+    if (wanted) {
+      assert(
+        inn.payloadPiece === session.payloadPiece &&
+          inn.payloadBegin === session.payloadBegin + session.payloadReceived,
+        "payload lands where it belongs",
+      );
+      if (inn.payloadSpoiltBy >= 0) this.disk.spoil(session.payloadPiece);
+    }
+    const bytes = inn.readPayload(dueBytes);
+    if (wanted && bytes === dueBytes)
+      this.disk.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);
+    this.swarm.receivedPayload(this.clock.nowMs, session, bytes);
   }
 
   private judged(piece: number, good: boolean): void {
