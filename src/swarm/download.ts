@@ -31,6 +31,14 @@ const ORPHAN_KEPT_MS = 2_000;
 /** A source that turned a request down is left alone this long. */
 const REJECTED_REST_MS = 1_000;
 
+/** A packed block that was received, and under which key its sender is banned. */
+export interface PackedBlock {
+  readonly piece: number;
+  readonly begin: number;
+  readonly length: number;
+  readonly banKey: string;
+}
+
 /** What the swarm does for its download. */
 export interface DownloadHost {
   readonly nowMs: number;
@@ -178,10 +186,26 @@ export class Download {
   blockReceived(session: Session): void {
     const progress = this.progressOf(session.payloadPiece);
     const length = session.payloadLength;
-    progress.received(session.payloadBegin / UNIT_BYTES, unitsOf(length), session.banKey);
-    progress.lastActiveMs = this.host.nowMs;
     session.downloadedBytes += length;
     this.receivedBytes += length;
+    this.blockIsThere(progress, session.payloadBegin, length, session.banKey);
+  }
+
+  /** A packed block is complete: it counts for the source's rate, and stays claimed until it is inflated. */
+  packedReceived(session: Session): void {
+    session.downloadedBytes += session.payloadLength;
+  }
+
+  inflated(block: PackedBlock, isGood: boolean): void {
+    const progress = this.progressOf(block.piece);
+    if (!isGood) return progress.unclaim(block.begin / UNIT_BYTES, unitsOf(block.length));
+    this.receivedBytes += block.length;
+    this.blockIsThere(progress, block.begin, block.length, block.banKey);
+  }
+
+  private blockIsThere(progress: PieceProgress, begin: number, length: number, banKey: string): void {
+    progress.received(begin / UNIT_BYTES, unitsOf(length), banKey);
+    progress.lastActiveMs = this.host.nowMs;
     if (!progress.complete) return;
     if (progress.owner !== null && progress.owner.source.current === progress) progress.owner.source.current = null;
     progress.owner = null;

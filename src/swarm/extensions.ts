@@ -17,7 +17,7 @@ import {
   OUR_METADATA_ID,
   OUR_PEX_ID,
 } from "../wire/extensions.ts";
-import { EXTENDED_OVERHEAD_BYTES } from "../wire/frames.ts";
+import { EXTENDED_OVERHEAD_BYTES, OUR_PACKED_ID } from "../wire/frames.ts";
 import { METADATA_REQUESTS_MAX, REQUESTS_OUTSTANDING_MAX } from "./policy.ts";
 import type { Pex } from "./pex.ts";
 import type { Session } from "./session.ts";
@@ -32,6 +32,7 @@ export interface ExtensionsOptions {
   readonly isPrivate: boolean;
   readonly listenPort: number;
   readonly blockBytesMax: number;
+  readonly packedBlocks: boolean;
 }
 
 export class Extensions {
@@ -43,10 +44,11 @@ export class Extensions {
   /** Writes our handshake; the outbox is new and has room. */
   opened(session: Session, uploadOnly: boolean): void {
     if (!session.extensions) return;
-    const { metadata, wantsMetadata, listenPort, blockBytesMax } = this.options;
+    const { metadata, wantsMetadata, listenPort, blockBytesMax, packedBlocks } = this.options;
     const payload = encodeExtensionHandshake({
       metadataId: metadata !== null || wantsMetadata ? OUR_METADATA_ID : 0,
       pexId: this.pex !== null ? OUR_PEX_ID : 0,
+      packedId: packedBlocks ? OUR_PACKED_ID : 0,
       client: CLIENT,
       port: listenPort > 0 ? listenPort : null,
       requestsMax: REQUESTS_QUEUED_MAX,
@@ -101,6 +103,7 @@ export function readHandshake(session: Session, payload: Uint8Array): number | n
   session.ext.client = offer.client ?? "";
   session.requestsMax = Math.min(offer.requestsMax ?? REQUESTS_OUTSTANDING_DEFAULT, REQUESTS_OUTSTANDING_MAX);
   session.isOurs = offer.blockBytes !== null;
+  session.packedId = offer.packedId;
   if (offer.blockBytes !== null) session.blockBytes = powerOfTwoBelow(offer.blockBytes);
   return offer.metadataBytes;
 }

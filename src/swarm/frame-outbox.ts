@@ -1,15 +1,17 @@
 /**
  * The frames of one session that wait to be sent, written into a buffer that the host lends and swaps.
  *
- * Room for one piece header is always kept, so that a block can be sent whatever else waits. A writer that finds
+ * Room for one block's header is always kept, so that a block can be sent whatever else waits. A writer that finds
  * no room says so and writes nothing; what it had to say is kept by its caller as state.
  */
 import type { Bitfield } from "../wire/bitfield.ts";
 import * as frames from "../wire/frames.ts";
 import type { Outbox } from "./actions.ts";
 
-/** Kept free so that `uploadStarted` always finds room for its piece header. */
-const OUTBOX_RESERVE_BYTES = frames.PIECE_HEADER_BYTES;
+/** What stands before a block, packed or not. */
+export const BLOCK_HEADER_BYTES_MAX = Math.max(frames.PIECE_HEADER_BYTES, frames.PACKED_HEADER_BYTES);
+/** Kept free so that `uploadStarted` always finds room for its header. */
+const OUTBOX_RESERVE_BYTES = BLOCK_HEADER_BYTES_MAX;
 
 export abstract class FrameOutbox {
   protected readonly out: { buffer: Uint8Array; lengthBytes: number };

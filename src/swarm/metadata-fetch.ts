@@ -91,11 +91,19 @@ export class MetadataFetch implements SessionEvents {
       totalBytes: 0,
       slabBytes: UNIT_BYTES,
       blockBytesMax: UNIT_BYTES,
+      packedBlocks: false,
     };
     this.peers = new Peers(options.random);
     const { listenPort } = options;
     this.extensions = new Extensions(
-      { metadata: null, wantsMetadata: true, isPrivate: true, listenPort, blockBytesMax: UNIT_BYTES },
+      {
+        metadata: null,
+        wantsMetadata: true,
+        isPrivate: true,
+        listenPort,
+        blockBytesMax: UNIT_BYTES,
+        packedBlocks: false,
+      },
       null,
     );
   }
@@ -234,6 +242,8 @@ export class MetadataFetch implements SessionEvents {
   blockArriving(): boolean {
     return false;
   }
+
+  packedReceived(): void {}
 
   blockReceived(): void {
     assert(false, "no block is asked for while metadata is fetched");

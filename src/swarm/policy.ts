@@ -19,6 +19,8 @@ export const OUTBOX_BYTES = 24 * KiB;
 export interface SwarmTuning {
   /** Our `ds_block` offer: the largest block requested from or sent to our own kind. 16 KiB switches it off. */
   readonly blockBytesMax: number;
+  /** Our `ds_zstd` offer: blocks come packed where the sender finds that worth while. */
+  readonly packedBlocks: boolean;
   /** Requested and not yet received, per source, to begin with; grows to four times this with rate * latency. */
   readonly outstandingBytesPerSource: number;
   /** Pieces begun and not yet fully received. More are begun only while sources would otherwise idle below it. */
@@ -64,6 +66,8 @@ export interface SwarmOptions extends SwarmTuning {
 export const TUNING_DEFAULT: SwarmTuning = {
   // With 16 KiB blocks a node spends 1.6 times the CPU (`npm run bench -- pair`); requests are cut to a quarter of what is outstanding.
   blockBytesMax: 1 * MiB,
+  // The host says yes where it can inflate.
+  packedBlocks: false,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
   piecesInFlightMax: 8,

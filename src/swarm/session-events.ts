@@ -10,6 +10,8 @@ export interface SessionConfig {
   readonly totalBytes: number;
   readonly slabBytes: number;
   readonly blockBytesMax: number;
+  /** Packed blocks (`ds_zstd`) are offered and taken. */
+  readonly packedBlocks: boolean;
 }
 
 /** What a session tells its swarm, in the middle of an event; the swarm may write to the session from it. */
@@ -30,6 +32,8 @@ export interface SessionEvents {
   blockArriving(session: Session, piece: number, begin: number, length: number): boolean;
   /** The claimed block that payload* names is complete. */
   blockReceived(session: Session): void;
+  /** Likewise, and has still to be inflated: it stays claimed until that was done. */
+  packedReceived(session: Session): void;
   /** An outstanding request came to nothing: turned down by the remote peer, or (`ours`) its answer could not be taken. */
   rejected(session: Session, piece: number, begin: number, length: number, ours: boolean): void;
   suggested(session: Session, piece: number): void;

@@ -17,7 +17,7 @@ import * as frames from "../wire/frames.ts";
 import { equalBytes, HANDSHAKE_BYTES, HandshakeReader, writeHandshake } from "../wire/handshake.ts";
 import { BlockRing } from "./block-ring.ts";
 import { REQUESTS_OUTSTANDING_MAX, UNREQUESTED_BLOCKS_MAX } from "./policy.ts";
-import { FrameOutbox } from "./frame-outbox.ts";
+import { BLOCK_HEADER_BYTES_MAX, FrameOutbox } from "./frame-outbox.ts";
 import type { SessionConfig, SessionEvents } from "./session-events.ts";
 import { ExtensionState, SlotState, SourceState } from "./session-state.ts";
 
@@ -58,6 +58,8 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   blockBytes = BLOCK_BYTES;
   /** The remote peer is of our own kind: it offered `ds_block`. */
   isOurs = false;
+  /** The extended id under which the remote peer takes packed blocks; 0: it does not. */
+  packedId = 0;
   /** The remote peer's requests to serve, and those to be rejected. */
   private readonly uploads = new BlockRing(REQUESTS_QUEUED_MAX);
   private readonly rejects = new BlockRing(2 * REQUESTS_QUEUED_MAX);
@@ -66,6 +68,8 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   payloadBegin = 0;
   /** Bytes of the block whose payload is due; 0: none. */
   payloadLength = 0;
+  /** Bytes of payload on the wire: less than payloadLength where the block comes packed. */
+  payloadBytes = 0;
   payloadReceived = 0;
   payloadDiscard = false;
 
@@ -106,12 +110,17 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     private readonly events: SessionEvents,
   ) {
     super(outboxBuffer);
-    this.reader = new frames.FrameReader(config.pieceCount, this);
+    this.reader = new frames.FrameReader(config.pieceCount, this, config.packedBlocks);
     this.remoteHave = new Bitfield(config.pieceCount ?? 0);
     this.lastReceivedMs = events.nowMs;
     this.lastSentMs = events.nowMs;
     this.uselessSinceMs = events.nowMs;
     if (outgoing) this.writeHandshake();
+  }
+
+  /** The payload that is due is a packed block's. */
+  get payloadPacked(): boolean {
+    return this.payloadBytes < this.payloadLength;
   }
 
   get isOpen(): boolean {
@@ -173,7 +182,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     while (at < bytes.length && this.phase === Phase.open) {
       if (this.payloadLength > 0) {
         assert(this.payloadDiscard, "wanted payload never comes with control bytes");
-        const taken = Math.min(bytes.length - at, this.payloadLength - this.payloadReceived);
+        const taken = Math.min(bytes.length - at, this.payloadBytes - this.payloadReceived);
         this.takePayload(taken);
         at += taken;
         continue;
@@ -185,31 +194,37 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
 
   /** `lengthBytes` of the payload landed where payload* said. */
   takePayload(lengthBytes: number): void {
-    assert(lengthBytes > 0 && lengthBytes <= this.payloadLength - this.payloadReceived, "payload is due");
+    assert(lengthBytes > 0 && lengthBytes <= this.payloadBytes - this.payloadReceived, "payload is due");
     this.reader.payloadReceived(lengthBytes);
     this.payloadReceived += lengthBytes;
-    if (this.payloadReceived < this.payloadLength) return;
-    if (!this.payloadDiscard) this.events.blockReceived(this);
+    if (this.payloadReceived < this.payloadBytes) return;
+    if (!this.payloadDiscard) {
+      if (this.payloadPacked) this.events.packedReceived(this);
+      else this.events.blockReceived(this);
+    }
     this.payloadLength = 0;
+    this.payloadBytes = 0;
     this.payloadReceived = 0;
     this.payloadDiscard = false;
   }
 
   /**
-   * Takes upload 0 off the queue and writes its piece header, as the last bytes of the outbox; its payload follows
-   * on the wire. Returns false, and does nothing, where there is no room.
+   * Takes upload 0 off the queue and writes its header, as the last bytes of the outbox; its payload follows on the
+   * wire: the block, or `packedBytes` that inflate to it where that is above 0. Returns false, and does nothing, where
+   * there is no room.
    */
-  startUpload(): boolean {
+  startUpload(packedBytes = 0): boolean {
     assert(this.uploadCount > 0, "an upload waits");
-    if (this.out.buffer.length - this.out.lengthBytes < frames.PIECE_HEADER_BYTES) return false;
+    const { buffer, lengthBytes } = this.out;
+    if (buffer.length - lengthBytes < BLOCK_HEADER_BYTES_MAX) return false;
+    const piece = this.uploads.piece(0);
+    const begin = this.uploads.begin(0);
     const length = this.uploads.length(0);
-    this.out.lengthBytes = frames.writePieceHeader(
-      this.out.buffer,
-      this.out.lengthBytes,
-      this.uploads.piece(0),
-      this.uploads.begin(0),
-      length,
-    );
+    assert(packedBytes === 0 || (this.packedId > 0 && packedBytes < length), "packed is asked for, and less");
+    this.out.lengthBytes =
+      packedBytes === 0
+        ? frames.writePieceHeader(buffer, lengthBytes, piece, begin, length)
+        : frames.writePackedHeader(buffer, lengthBytes, this.packedId, piece, begin, length, packedBytes);
     this.uploads.shift();
     return true;
   }
@@ -376,8 +391,15 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     this.payloadPiece = piece;
     this.payloadBegin = begin;
     this.payloadLength = length;
+    this.payloadBytes = length;
     this.payloadReceived = 0;
     this.headerPending = true;
+  }
+
+  onPackedHeader(piece: number, begin: number, length: number, packedBytes: number): void {
+    if (!this.extensions) throw new PeerFault("packed block without BEP 10");
+    this.onPieceHeader(piece, begin, length);
+    this.payloadBytes = packedBytes;
   }
 
   onCancel(piece: number, begin: number, length: number): void {

@@ -13,7 +13,7 @@ import { equalBytes } from "../wire/handshake.ts";
 import type { CloseKind, PeerOrigin, SessionBuffers, SwarmActions } from "./actions.ts";
 import { Choker } from "./choker.ts";
 import { Dispersal } from "./dispersal.ts";
-import { Download, type DownloadHost } from "./download.ts";
+import { Download, type DownloadHost, type PackedBlock } from "./download.ts";
 import { Extensions, readHandshake } from "./extensions.ts";
 import { banKeyOf, Peers } from "./peers.ts";
 import { dialAddress, Pex } from "./pex.ts";
@@ -169,6 +169,17 @@ export class Swarm implements SessionEvents, DownloadHost {
     if (session.payloadLength === 0) this.download.refill(session);
   }
 
+  /**
+   * A packed block that was received was inflated to the block that it is said to be, or (`isGood` false) could not
+   * be: then whoever sent it is banned, and the block is fetched again. The session may be gone meanwhile.
+   */
+  inflated(nowMs: number, block: PackedBlock, isGood: boolean): void {
+    this.nowMs = nowMs;
+    this.download.inflated(block, isGood);
+    if (!isGood) this.ban(block.banKey, block.piece);
+    this.download.refillOthers();
+  }
+
   /** The connection is over and the kernel is done with its buffers. */
   disconnected(nowMs: number, session: Session): void {
     this.nowMs = nowMs;
@@ -189,12 +200,12 @@ export class Swarm implements SessionEvents, DownloadHost {
 
   // ---------------------------------------------------------------- serving
 
-  /** Takes upload 0 off the queue and appends its piece header as the outbox's last bytes; does nothing where there is no room. */
-  uploadStarted(nowMs: number, session: Session): void {
+  /** Takes upload 0 off the queue and appends its header as the outbox's last bytes; does nothing where there is no room. `packedBytes` above 0: it goes out packed. */
+  uploadStarted(nowMs: number, session: Session, packedBytes = 0): void {
     this.nowMs = nowMs;
     const piece = session.uploadPiece(0);
     const lengthBytes = session.uploadLength(0);
-    if (!session.startUpload()) return;
+    if (!session.startUpload(packedBytes)) return;
     session.slot.sendingBytes += lengthBytes;
     this.choker.blockStarted(session, piece, lengthBytes);
   }
@@ -332,6 +343,10 @@ export class Swarm implements SessionEvents, DownloadHost {
 
   blockReceived(session: Session): void {
     this.download.blockReceived(session);
+  }
+
+  packedReceived(session: Session): void {
+    this.download.packedReceived(session);
   }
 
   rejected(session: Session, piece: number, begin: number, length: number, ours: boolean): void {

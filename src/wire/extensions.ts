@@ -37,6 +37,8 @@ export interface ExtensionHandshake {
   /** The sender's ids, 0 where the extension is not offered. Never send an id that was not offered. */
   readonly metadataId: number;
   readonly pexId: number;
+  /** `ds_zstd`: blocks may be sent packed. */
+  readonly packedId: number;
   /** `v`: client name and version, or null. */
   readonly client: string | null;
   /** `p`: TCP port it listens on, or null. */
@@ -56,6 +58,7 @@ export interface ExtensionHandshake {
 export const NO_EXTENSIONS: ExtensionHandshake = {
   metadataId: 0,
   pexId: 0,
+  packedId: 0,
   client: null,
   port: null,
   requestsMax: null,
@@ -71,6 +74,7 @@ export function encodeExtensionHandshake(handshake: ExtensionHandshake): Uint8Ar
     m: {
       ut_metadata: handshake.metadataId || undefined,
       ut_pex: handshake.pexId || undefined,
+      ds_zstd: handshake.packedId || undefined,
     },
     v: handshake.client ?? undefined,
     p: handshake.port ?? undefined,
@@ -240,11 +244,12 @@ function readMetadataData(data: Uint8Array, piece: number, totalBytes: number | 
   return { kind: "data", piece, totalBytes, data };
 }
 
-function readIds(cursor: BencodeCursor, found: { metadataId: number; pexId: number }): void {
+function readIds(cursor: BencodeCursor, found: { metadataId: number; pexId: number; packedId: number }): void {
   cursor.enterDict();
   while (cursor.nextKey()) {
     if (cursor.stringIs("ut_metadata")) found.metadataId = optionalCount(cursor, 1, EXTENDED_ID_MAX) ?? 0;
     else if (cursor.stringIs("ut_pex")) found.pexId = optionalCount(cursor, 1, EXTENDED_ID_MAX) ?? 0;
+    else if (cursor.stringIs("ds_zstd")) found.packedId = optionalCount(cursor, 1, EXTENDED_ID_MAX) ?? 0;
     else cursor.skipValue();
   }
 }

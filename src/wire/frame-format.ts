@@ -34,3 +34,7 @@ export const REQUEST_FRAME_BYTES = 17;
 export const PIECE_HEADER_BYTES = 13;
 /** What an extended message needs beside its payload: length prefix, id, extended id. */
 export const EXTENDED_OVERHEAD_BYTES = 6;
+/** An extended message up to its payload, then piece, begin, plain length: what stands before a packed block's payload. */
+export const PACKED_HEADER_BYTES = EXTENDED_OVERHEAD_BYTES + 12;
+/** The extended id under which others send us packed blocks (`ds_zstd`); ids of other extensions: `extensions.ts`. */
+export const OUR_PACKED_ID = 3;

@@ -1,7 +1,7 @@
 /**
- * Reads frames from any cut of a stream and calls a handler for each; the payload of a piece never comes here.
+ * Reads frames from any cut of a stream and calls a handler for each; the payload of a block never comes here.
  *
- * Invariant: after the header of a piece message the reader takes no byte more until the host has reported the
+ * Invariant: after the header of a piece message or of a packed block the reader takes no byte more until the host has reported the
  * payload (`payloadReceived`); `controlWanted` says how many bytes the host may receive so that none of a
  * payload lands in its control buffer. Fixed frames are read without allocating. Views handed to `onBitfield`
  * and `onExtended` are valid during the call only. A PeerFault leaves the reader unusable.
@@ -10,8 +10,11 @@ import { assert, PeerFault } from "../errors.ts";
 import { BLOCK_BYTES_MAX, EXTENDED_BYTES_MAX, FRAME_BYTES_MAX } from "../limits.ts";
 import { bitfieldBytes } from "./bitfield.ts";
 import {
+  EXTENDED_OVERHEAD_BYTES,
   HAVE_FRAME_BYTES,
   MessageId,
+  OUR_PACKED_ID,
+  PACKED_HEADER_BYTES,
   PIECE_HEADER_BYTES,
   REQUEST_FRAME_BYTES,
   STATE_FRAME_BYTES,
@@ -30,6 +33,8 @@ export interface FrameHandler {
   onRequest(piece: number, begin: number, length: number): void;
   /** A block's header; `length` bytes (1 to BLOCK_BYTES_MAX) of payload follow in the stream. */
   onPieceHeader(piece: number, begin: number, length: number): void;
+  /** A packed block's header; `packedBytes` (1 to `length` - 1) of payload follow, which inflate to `length` bytes. */
+  onPackedHeader(piece: number, begin: number, length: number, packedBytes: number): void;
   onCancel(piece: number, begin: number, length: number): void;
   onSuggest(piece: number): void;
   onHaveAll(): void;
@@ -45,8 +50,12 @@ export interface FrameHandler {
 const LENGTH_BYTES = 4;
 const ID_AT = 4;
 const BODY_AT = 5;
+/** Extended messages: where the payload begins, behind the extended id. */
+const EXTENDED_BODY_AT = EXTENDED_OVERHEAD_BYTES;
 /** A piece message with at least one byte of payload has this length prefix. */
 const PIECE_LENGTH_MIN = 10;
+/** A packed block with at least one byte of payload has this length prefix. */
+const PACKED_LENGTH_MIN = PACKED_HEADER_BYTES - LENGTH_BYTES + 1;
 /** Bitfield accepted and skipped while the piece count is unknown: 16 million pieces. */
 const UNKNOWN_BITFIELD_BYTES_MAX = 2 * 1024 * 1024;
 /** What a host may receive at once when no payload can come: more than any control buffer. */
@@ -58,7 +67,7 @@ export class FrameReader {
   payloadDue = 0;
 
   /** Start of the current frame: length, id, and the body of frames of fixed size. */
-  private readonly head = new Uint8Array(REQUEST_FRAME_BYTES);
+  private readonly head = new Uint8Array(PACKED_HEADER_BYTES);
   private held = 0;
   /** `held` at which the next decision can be made. */
   private wanted = LENGTH_BYTES;
@@ -75,6 +84,8 @@ export class FrameReader {
     /** null: not known yet (metadata is being fetched); indexes are unchecked then and a bitfield is skipped. */
     private readonly pieceCount: number | null,
     private readonly handler: FrameHandler,
+    /** Packed blocks were offered (`ds_zstd`); else one is an extended message like any other. */
+    private readonly takesPacked = false,
   ) {}
 
   /**
@@ -109,7 +120,10 @@ export class FrameReader {
     if (this.skipBytes > 0) return this.skipBytes + PIECE_HEADER_BYTES;
     if (this.bodyBytes > 0) return this.bodyBytes - this.bodyHeld + PIECE_HEADER_BYTES;
     if (this.held < LENGTH_BYTES) return PIECE_HEADER_BYTES - this.held;
-    const isPiece = this.held > ID_AT ? this.head[ID_AT] === MessageId.piece : this.frameLength >= PIECE_LENGTH_MIN;
+    const id = this.held > ID_AT ? this.head[ID_AT]! : -1;
+    // A longer header than a piece's; before its extended id is there, any extended message may be one.
+    if (id === MessageId.extended && this.mayBePacked) return PACKED_HEADER_BYTES - this.held;
+    const isPiece = id < 0 ? this.frameLength >= PIECE_LENGTH_MIN : id === MessageId.piece;
     return isPiece ? PIECE_HEADER_BYTES - this.held : LENGTH_BYTES + this.frameLength - this.held + PIECE_HEADER_BYTES;
   }
 
@@ -125,6 +139,7 @@ export class FrameReader {
     if (this.held < this.wanted) return at;
     if (this.held === LENGTH_BYTES) this.onLength();
     else if (this.held === BODY_AT && this.wanted === BODY_AT) this.onId();
+    else if (this.wanted === EXTENDED_BODY_AT) this.onExtendedId();
     else this.onFixedFrame();
     return at;
   }
@@ -186,7 +201,8 @@ export class FrameReader {
         this.wantBitfield();
         return;
       case MessageId.extended:
-        this.wantExtended();
+        if (this.frameLength < 2 || (!this.mayBePacked && this.isTooLong)) this.wrongLength();
+        this.wanted = EXTENDED_BODY_AT;
         return;
       default:
         this.skipBody(FRAME_BYTES_MAX);
@@ -213,9 +229,27 @@ export class FrameReader {
     this.bodyBytes = this.frameLength - 1;
   }
 
-  private wantExtended(): void {
-    if (this.frameLength < 2 || this.frameLength > 1 + EXTENDED_BYTES_MAX) this.wrongLength();
+  /** A packed block has a head of its own; any other message has a body, which begins with the extended id. */
+  private onExtendedId(): void {
+    if (this.mayBePacked && this.head[BODY_AT] === OUR_PACKED_ID) {
+      this.wanted = PACKED_HEADER_BYTES;
+      return;
+    }
+    if (this.isTooLong) this.wrongLength();
     this.bodyBytes = this.frameLength - 1;
+    this.body = new Uint8Array(this.bodyBytes);
+    this.body[0] = this.head[BODY_AT]!;
+    this.bodyHeld = 1;
+    if (this.bodyBytes === 1) this.endBody(this.body);
+  }
+
+  /** For an extended message that is no packed block. */
+  private get isTooLong(): boolean {
+    return this.frameLength > 1 + EXTENDED_BYTES_MAX;
+  }
+
+  private get mayBePacked(): boolean {
+    return this.takesPacked && this.frameLength >= PACKED_LENGTH_MIN;
   }
 
   private skipBody(lengthMax: number): void {
@@ -240,6 +274,7 @@ export class FrameReader {
 
   private onFixedFrame(): void {
     const id = this.head[ID_AT]!;
+    if (id === MessageId.extended) return this.onPackedHead();
     // The head keeps its bytes until the next push, so the reader is ready for the next frame before the call.
     this.nextFrame();
     switch (id) {
@@ -286,13 +321,24 @@ export class FrameReader {
     }
   }
 
+  private onPackedHead(): void {
+    this.nextFrame();
+    const packedBytes = this.frameLength - (PACKED_LENGTH_MIN - 1);
+    const length = this.uint32(EXTENDED_BODY_AT + 8);
+    if (length > BLOCK_BYTES_MAX || packedBytes >= length)
+      throw new PeerFault(`packed block of ${packedBytes} bytes for ${length}`);
+    const piece = this.piece(EXTENDED_BODY_AT);
+    this.payloadDue = packedBytes;
+    this.handler.onPackedHeader(piece, this.uint32(EXTENDED_BODY_AT + 4), length, packedBytes);
+  }
+
   private nextFrame(): void {
     this.held = 0;
     this.wanted = LENGTH_BYTES;
   }
 
-  private piece(): number {
-    const piece = this.uint32(BODY_AT);
+  private piece(at = BODY_AT): number {
+    const piece = this.uint32(at);
     if (this.pieceCount !== null && piece >= this.pieceCount) {
       throw new PeerFault(`message ${this.head[ID_AT]} names piece ${piece} of ${this.pieceCount}`);
     }

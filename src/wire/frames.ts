@@ -7,7 +7,7 @@
  */
 import { assert } from "../errors.ts";
 import { type Bitfield, bitfieldBytes } from "./bitfield.ts";
-import { KEEP_ALIVE_BYTES, MessageId } from "./frame-format.ts";
+import { KEEP_ALIVE_BYTES, MessageId, PACKED_HEADER_BYTES } from "./frame-format.ts";
 
 export * from "./frame-format.ts";
 export { type FrameHandler, FrameReader } from "./frame-reader.ts";
@@ -94,6 +94,27 @@ export function writeExtended(target: Uint8Array, offset: number, extendedId: nu
   target[after] = extendedId;
   target.set(payload, after + 1);
   return after + bodyBytes;
+}
+
+/**
+ * The header of a packed block (PROTOCOL.md) whose payload of `packedBytes` follows from elsewhere and inflates to
+ * `length` bytes. `extendedId` is the number that the remote peer gave.
+ */
+export function writePackedHeader(
+  target: Uint8Array,
+  offset: number,
+  extendedId: number,
+  piece: number,
+  begin: number,
+  length: number,
+  packedBytes: number,
+): number {
+  const headBytes = PACKED_HEADER_BYTES - 5;
+  let after = start(target, offset, MessageId.extended, headBytes, headBytes + packedBytes);
+  target[after++] = extendedId;
+  after = writeUint32(target, after, piece);
+  after = writeUint32(target, after, begin);
+  return writeUint32(target, after, length);
 }
 
 function writeState(target: Uint8Array, offset: number, id: number): number {

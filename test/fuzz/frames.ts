@@ -4,6 +4,7 @@
  */
 import { deepStrictEqual } from "node:assert";
 import { PeerFault } from "../../src/errors.ts";
+import { BLOCK_BYTES_MAX } from "../../src/limits.ts";
 import { Bitfield } from "../../src/wire/bitfield.ts";
 import * as frames from "../../src/wire/frames.ts";
 import type { SeededRandom } from "../harness/random.ts";
@@ -41,6 +42,7 @@ export function recorder(events: string[]): frames.FrameHandler {
     onBitfield: record("bitfield"),
     onRequest: record("request"),
     onPieceHeader: record("piece"),
+    onPackedHeader: record("packed"),
     onCancel: record("cancel"),
     onSuggest: record("suggest"),
     onHaveAll: record("haveAll"),
@@ -63,7 +65,7 @@ function readInCuts(stream: Uint8Array, random: SeededRandom): string[] {
 
 export function readInPieces(stream: Uint8Array, cutBytes: () => number): string[] {
   const events: string[] = [];
-  const reader = new frames.FrameReader(PIECES, recorder(events));
+  const reader = new frames.FrameReader(PIECES, recorder(events), true);
   onlyFaults(events, () => {
     for (let at = 0; at < stream.length; ) {
       const end = Math.min(stream.length, at + cutBytes());
@@ -82,7 +84,7 @@ export function readInPieces(stream: Uint8Array, cutBytes: () => number): string
 /** Receives as the data plane does: at most `controlWanted` bytes of control, payload apart from it. */
 export function readAsHost(stream: Uint8Array): string[] {
   const events: string[] = [];
-  const reader = new frames.FrameReader(PIECES, recorder(events));
+  const reader = new frames.FrameReader(PIECES, recorder(events), true);
   onlyFaults(events, () => {
     for (let at = 0; at < stream.length; ) {
       if (reader.payloadDue > 0) {
@@ -120,7 +122,7 @@ function writeRandom(target: Uint8Array, at: number, random: SeededRandom): numb
   const piece = random.below(PIECES);
   const begin = random.uint32();
   const length = random.uint32();
-  switch (random.below(18)) {
+  switch (random.below(20)) {
     case 0:
       return frames.writeKeepAlive(target, at);
     case 1:
@@ -150,7 +152,10 @@ function writeRandom(target: Uint8Array, at: number, random: SeededRandom): numb
     case 13:
       return frames.writeHaveNone(target, at);
     case 14:
-      return frames.writeExtended(target, at, random.below(256), randomBytes(random, random.below(60)));
+      return frames.writeExtended(target, at, otherExtendedId(random), randomBytes(random, random.below(60)));
+    case 16:
+    case 17:
+      return writePacked(target, at, piece, begin, randomBytes(random, 1 + random.below(60)), random);
     case 15:
       return writeUnknown(target, at, randomBytes(random, random.below(60)));
     default:
@@ -161,6 +166,25 @@ function writeRandom(target: Uint8Array, at: number, random: SeededRandom): numb
 function writePayload(target: Uint8Array, at: number, payload: Uint8Array): number {
   target.set(payload, at);
   return at + payload.length;
+}
+
+/** Any extended id but the one of packed blocks, whose messages have a head that must be right. */
+function otherExtendedId(random: SeededRandom): number {
+  const id = random.below(256);
+  return id === frames.OUR_PACKED_ID ? 0 : id;
+}
+
+function writePacked(
+  target: Uint8Array,
+  at: number,
+  piece: number,
+  begin: number,
+  payload: Uint8Array,
+  random: SeededRandom,
+): number {
+  const length = payload.length + 1 + random.below(BLOCK_BYTES_MAX - payload.length);
+  const id = frames.OUR_PACKED_ID;
+  return writePayload(target, frames.writePackedHeader(target, at, id, piece, begin, length, payload.length), payload);
 }
 
 /** The DHT's port message, with a body of any length. */

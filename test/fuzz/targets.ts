@@ -4,6 +4,7 @@
  */
 import type { SeededRandom } from "../harness/random.ts";
 import { fuzzFrames } from "./frames.ts";
+import { fuzzZstdFrame } from "./zstd.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
 import { fuzzAddress, fuzzBitfield, fuzzExtensions, fuzzHandshake } from "./wire.ts";
 
@@ -19,4 +20,5 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
   ranges: fuzzRanges,
+  zstd: fuzzZstdFrame,
 };

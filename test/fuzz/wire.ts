@@ -74,6 +74,7 @@ export function fuzzExtensions(random: SeededRandom): void {
   const handshake = {
     ...NO_EXTENSIONS,
     metadataId: 1 + random.below(255),
+    packedId: random.below(256),
     client: "x",
     port: 1 + random.below(65535),
     requestsMax: 500,

@@ -105,7 +105,7 @@ export class Remote {
     else this.session = host.swarm.incoming(host.nowMs, address, buffers)!;
     const note = (...message: Sent): void => void this.read.push(message);
     const numbers = host.swarm.picker.rarity.pieceCount;
-    this.reader = new frames.FrameReader(numbers, {
+    const handler: frames.FrameHandler = {
       onKeepAlive: () => note("keep-alive"),
       onChoke: () => note("choke"),
       onUnchoke: () => note("unchoke"),
@@ -115,6 +115,7 @@ export class Remote {
       onBitfield: (body) => note("bitfield", ...body),
       onRequest: (piece, begin, length) => note("request", piece, begin, length),
       onPieceHeader: (piece, begin, length) => note("piece", piece, begin, length),
+      onPackedHeader: (piece, begin, length, packedBytes) => note("packed", piece, begin, length, packedBytes),
       onCancel: (piece, begin, length) => note("cancel", piece, begin, length),
       onSuggest: (piece) => note("suggest", piece),
       onHaveAll: () => note("have-all"),
@@ -123,11 +124,12 @@ export class Remote {
       onAllowedFast: (piece) => note("allowed-fast", piece),
       onExtended: (id) => note("extended", id),
       onUnknown: (id) => note("unknown", id),
-    });
+    };
+    this.reader = new frames.FrameReader(numbers, handler, true);
   }
 
   /** Handshake and, with `ours`, the extension handshake of our own kind. */
-  open(change: { fast?: boolean; ours?: boolean; infoHash?: Uint8Array } = {}): this {
+  open(change: { fast?: boolean; ours?: boolean; packedId?: number; infoHash?: Uint8Array } = {}): this {
     const handshake = encodeHandshake(change.infoHash ?? INFO_HASH, this.peerId);
     if (change.fast === false) handshake[27] &= ~0x04;
     this.feed(handshake);
@@ -135,6 +137,7 @@ export class Remote {
       const payload = encodeExtensionHandshake({
         ...NO_EXTENSIONS,
         blockBytes: 64 * KiB,
+        packedId: change.packedId ?? 0,
         port: 6881,
         requestsMax: 250,
       });
@@ -177,6 +180,16 @@ export class Remote {
     this.host.swarm.receivedPayload(this.host.nowMs, this.session, length - first);
   }
 
+  /** Sends a block as `packedBytes` of payload, in two parts. */
+  packedBlock(piece: number, begin: number, length: number, packedBytes: number): void {
+    const id = frames.OUR_PACKED_ID;
+    this.send((target, at) => frames.writePackedHeader(target, at, id, piece, begin, length, packedBytes));
+    if (this.session.payloadLength === 0) return;
+    const first = Math.floor(packedBytes / 3);
+    this.host.swarm.receivedPayload(this.host.nowMs, this.session, first);
+    this.host.swarm.receivedPayload(this.host.nowMs, this.session, packedBytes - first);
+  }
+
   /** Messages our side wrote since the last call. */
   sent(): Sent[] {
     let outbox = this.session.outbox;
@@ -192,6 +205,12 @@ export class Remote {
       outbox = this.session.outbox;
     }
     return this.read.splice(0);
+  }
+
+  /** Our side's requests to it that wait for an answer. */
+  get outstanding(): (readonly [piece: number, begin: number])[] {
+    const ring = this.session.outstanding;
+    return Array.from({ length: ring.count }, (_, i) => [ring.piece(i), ring.begin(i)] as const);
   }
 
   named(name: string): Sent[] {

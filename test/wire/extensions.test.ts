@@ -24,6 +24,7 @@ describe("the handshake of BEP 10", () => {
   const full = {
     metadataId: 1,
     pexId: 2,
+    packedId: 3,
     client: "diskswarm 0.1.0",
     port: 6881,
     requestsMax: 512,
@@ -35,7 +36,7 @@ describe("the handshake of BEP 10", () => {
   test("as another reader sees it", () => {
     expect(bencode.decode(encodeExtensionHandshake(full))).toEqual({
       ds_block: 1048576,
-      m: { ut_metadata: 1, ut_pex: 2 },
+      m: { ds_zstd: 3, ut_metadata: 1, ut_pex: 2 },
       metadata_size: 31235,
       p: 6881,
       reqq: 512,

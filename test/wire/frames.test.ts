@@ -47,6 +47,12 @@ const MESSAGES: [string, Write, string, string][] = [
     "00100009070000000700004000",
     "piece 7 16384 1048576",
   ],
+  [
+    "packed header",
+    (t, o) => frames.writePackedHeader(t, o, frames.OUR_PACKED_ID, 7, 16384, BLOCK_BYTES_MAX, 0xabcd),
+    "0000abdb1403000000070000400000100000",
+    "packed 7 16384 1048576 43981",
+  ],
 ];
 
 describe("writers", () => {
@@ -196,5 +202,43 @@ describe("FrameReader", () => {
     for (let i = 0; i < 100; i++) expect(reader.push(chunk)).toBe(chunk.length);
     expect(events).toEqual(Array<string>(100).fill("unknown 99 999995"));
     expect(reader.controlWanted(true)).toBe(13);
+  });
+
+  test("stops after the header of a packed block and goes on after its payload", () => {
+    const stream = new Uint8Array(64);
+    let at = frames.writePackedHeader(stream, 0, frames.OUR_PACKED_ID, 5, 16384, 1000, 20);
+    stream.fill(0x55, at, at + 20);
+    at = frames.writeHave(stream, at + 20, 9);
+    const expected = ["packed 5 16384 1000 20", "have 9"];
+    expect(readWhole(stream.subarray(0, at))).toEqual(expected);
+    expect(readInPieces(stream.subarray(0, at), () => 1)).toEqual(expected);
+    expect(readAsHost(stream.subarray(0, at))).toEqual(expected);
+  });
+  const wrongPacked: [string, number, number, number][] = [
+    ["as long as the block", 0, 100, 100],
+    ["longer than the block", 0, 100, 101],
+    ["for a block of nothing", 0, 0, 1],
+    ["for a block beyond the largest", 0, BLOCK_BYTES_MAX + 1, 50],
+    ["of a piece that does not exist", 77, 100, 50],
+  ];
+  for (const [what, piece, length, packedBytes] of wrongPacked) {
+    test(`refuses a packed block ${what} with its header`, () => {
+      const head = new Uint8Array(frames.PACKED_HEADER_BYTES);
+      frames.writePackedHeader(head, 0, frames.OUR_PACKED_ID, piece, 0, length, packedBytes);
+      const reader = new frames.FrameReader(77, recorder([]), true);
+      reader.push(head, 0, head.length - 1);
+      expect(() => reader.push(head, head.length - 1)).toThrow(PeerFault);
+    });
+  }
+  test("a packed block that was not offered is an extended message like any other", () => {
+    const head = new Uint8Array(frames.PACKED_HEADER_BYTES);
+    frames.writePackedHeader(head, 0, frames.OUR_PACKED_ID, 5, 0, BLOCK_BYTES_MAX, EXTENDED_BYTES_MAX);
+    const reader = new frames.FrameReader(77, recorder([]));
+    expect(() => reader.push(head)).toThrow(PeerFault);
+  });
+  test("a packed block without payload is an extended message like any other", () => {
+    const head = new Uint8Array(frames.PACKED_HEADER_BYTES);
+    frames.writePackedHeader(head, 0, frames.OUR_PACKED_ID, 5, 0, 100, 0);
+    expect(readWhole(head)).toEqual(["extended 3 000000050000000000000064"]);
   });
 });
