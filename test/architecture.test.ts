@@ -128,6 +128,12 @@ const BANS: readonly Ban[] = [
     applies: everywhereBut(),
   },
   {
+    what: /\bprocess\.std(?:in|out|err)\b|["']node:(?:crypto|stream|http|https|tls)["']/,
+    instead: "each costs a start 4 to 14 ms: see src/cli/terminal.ts, src/random-bytes.ts, Bun.CryptoHasher, fetch",
+    example: "process.stdout.write(text)",
+    applies: everywhereBut(),
+  },
+  {
     what: /\bcatch\s*(?:\([^)]*\)\s*)?\{\s*\}/,
     instead: "handle the error, or say in the block why there is nothing to do",
     example: "try { f(); } catch {}",

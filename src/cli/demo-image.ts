@@ -2,9 +2,9 @@
  * The image of the demonstration: every sector carries its own address, a part of it is zero, and the rest
  * is noise, so that a byte in a wrong place cannot go unnoticed.
  */
-import { randomBytes } from "node:crypto";
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { assert } from "../errors.ts";
+import { randomBytes } from "../random-bytes.ts";
 import { MiB } from "../units.ts";
 
 const CHUNK_BYTES = 4 * MiB;
@@ -15,7 +15,7 @@ const ZERO_CHUNKS = 2;
 
 /** Writes the image and gives way between chunks. Stops early when the signal aborts. */
 export async function makeDemoImage(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-  const chunk = new Uint8Array(randomBytes(CHUNK_BYTES));
+  const chunk = randomBytes(CHUNK_BYTES);
   const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
   const fd = openSync(path, "wx");
   try {

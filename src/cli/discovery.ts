@@ -3,8 +3,8 @@
  * the local network (BEP 14) unless the torrent is private. Each of the user's trackers is announced to for
  * itself; the torrent's tiers are taken as BEP 12 means them.
  */
-import { randomBytes } from "node:crypto";
 import type { PeerHandle } from "../peer/api.ts";
+import { randomBytes } from "../random-bytes.ts";
 import { Announcer } from "../tracker/announcer.ts";
 import { LocalDiscovery } from "../tracker/lsd.ts";
 import { VERSION } from "../version.ts";
@@ -28,11 +28,18 @@ export interface DiscoveryOptions {
   readonly output: Output;
 }
 
+/**
+ * Where there is a tracker, the local network is asked this much later: the first requests go to those whom the
+ * tracker names, and a machine that starts should not spend its time on sockets for every interface before that.
+ */
+const NEIGHBOURS_AFTER_TRACKER_MS = 1_000;
+
 export class Discovery {
   private readonly announcers: Announcer[];
   /** What each tracker last said was wrong, so that the same is told once. */
   private readonly troubles = new Map<string, string | null>();
   private readonly neighbours: LocalDiscovery | null;
+  private neighboursTimer: Timer | undefined;
   private isComplete: boolean;
 
   constructor(private readonly options: DiscoveryOptions) {
@@ -52,12 +59,13 @@ export class Discovery {
 
   /** The torrent turned out to be private (BEP 27) when its metadata came. */
   leaveNeighbours(): void {
+    clearTimeout(this.neighboursTimer);
     this.neighbours?.stop();
   }
 
   /** Says good-bye to the trackers; takes two seconds at most. */
   async stop(): Promise<void> {
-    this.neighbours?.stop();
+    this.leaveNeighbours();
     await Promise.all(this.announcers.map((announcer) => announcer.stop()));
   }
 
@@ -91,7 +99,9 @@ export class Discovery {
       hosts: isWildcard ? undefined : [listen],
     });
     neighbours.add(infoHash.toHex(), port);
-    void neighbours.start();
+    const start = () => void neighbours.start();
+    if (this.announcers.length === 0) start();
+    else this.neighboursTimer = setTimeout(start, NEIGHBOURS_AFTER_TRACKER_MS);
     return neighbours;
   }
 

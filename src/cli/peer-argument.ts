@@ -1,5 +1,4 @@
 /** `--peer HOST:PORT` and `--listen ADDR`: texts to addresses. */
-import { lookup } from "node:dns/promises";
 import { canonicalHost, makeAddress, type PeerAddress } from "../wire/address.ts";
 import { type Option, repeated, value } from "./options.ts";
 import type { Output } from "./output.ts";
@@ -41,6 +40,8 @@ async function resolvePeer({ host, port }: HostAndPort, output: Output): Promise
   const literal = makeAddress(host, port);
   if (literal) return [literal];
   try {
+    // Loaded only where a peer has a name and not an address.
+    const { lookup } = await import("node:dns/promises");
     const answers = await lookup(host, { all: true });
     return answers.flatMap((answer) => makeAddress(answer.address, port) ?? []);
   } catch (error) {

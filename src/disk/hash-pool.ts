@@ -3,7 +3,8 @@
  *
  * Contexts are spread round robin over the workers and stay with theirs. Each worker has its own job ring,
  * so no lock is taken anywhere; the reactor is woken through an eventfd only when it says it sleeps. The
- * memory region belongs to the caller, who keeps it mapped until `close` has returned.
+ * memory region belongs to the caller, who keeps it mapped until `close` has returned. The threads start with
+ * the first job: a node's first requests are out before it spends time on them.
  */
 import { availableParallelism } from "node:os";
 import { assert } from "../errors.ts";
@@ -52,6 +53,7 @@ class HashPool implements Hasher {
   readonly #regionBytes: number;
   readonly #digestBytes: number;
   readonly #rings: HashRing[] = [];
+  readonly #starts: HashWorkerStart[] = [];
   readonly #threads: Worker[] = [];
   /** Owner's cursors of each ring, modulo 2^32. */
   readonly #submitted: Int32Array;
@@ -80,9 +82,8 @@ class HashPool implements Hasher {
     for (let i = 0; i < workers; i++) {
       const ring = new HashRing();
       const { address, lengthBytes } = options;
-      const start: HashWorkerStart = { ring: ring.shared, address, lengthBytes, wakeFd: this.wakeFd, algorithm };
+      this.#starts.push({ ring: ring.shared, address, lengthBytes, wakeFd: this.wakeFd, algorithm });
       this.#rings.push(ring);
-      this.#threads.push(startWorker("disk/hash-worker", start));
     }
   }
 
@@ -106,6 +107,9 @@ class HashPool implements Hasher {
 
   #submit(context: number, kind: JobKind, offsetBytes: number, lengthBytes: number): boolean {
     assert(context >= 0 && context < this.contextsMax, "a hash context exists");
+    if (this.#threads.length === 0) {
+      for (const start of this.#starts) this.#threads.push(startWorker("disk/hash-worker", start));
+    }
     const worker = context % this.workers;
     const cursor = this.#submitted[worker];
     if (((cursor - this.#reported[worker]) | 0) === RING_SLOTS) return false;
@@ -158,9 +162,11 @@ class HashPool implements Hasher {
   }
 
   close(): void {
-    for (const ring of this.#rings) ring.close();
-    for (const ring of this.#rings) assert(ring.waitForEnd(), "a hash worker ends when it is asked to");
-    for (const thread of this.#threads) thread.terminate();
+    if (this.#threads.length > 0) {
+      for (const ring of this.#rings) ring.close();
+      for (const ring of this.#rings) assert(ring.waitForEnd(), "a hash worker ends when it is asked to");
+      for (const thread of this.#threads) thread.terminate();
+    }
     this.#wake.close();
   }
 }

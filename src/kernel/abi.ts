@@ -55,6 +55,9 @@ export const BLKPBSZGET = 0x127b;
 export const BLKZEROOUT = 0x127f;
 export const BLKGETSIZE64 = 0x80081272;
 
+/** ioctl_tty(2): `struct winsize`, rows and columns as 16 bits each first. */
+export const TIOCGWINSZ = 0x5413;
+
 /** flock(2). */
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;

@@ -2,7 +2,6 @@
  * From a magnet link to a torrent: joins the swarm without payload until some peer has told the info
  * dictionary (BEP 9), then gives all connections back. The swarm proper is joined afterwards.
  */
-import { createHash } from "node:crypto";
 import { ExitCode, Failure } from "../errors.ts";
 import { nowMs } from "../kernel/clock.ts";
 import { mapMemory } from "../kernel/memory.ts";
@@ -86,7 +85,7 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
         peerId: makePeerId(random),
         listenPort: listener.port,
         random: new Random(new DataView(random.buffer).getInt32(0)),
-        sha1: (bytes) => createHash("sha1").update(bytes).digest(),
+        sha1: (bytes) => new Bun.CryptoHasher("sha1").update(bytes).digest(),
       },
       this,
     );

@@ -5,7 +5,6 @@
  * in use: the info hash is of the raw bytes, never of a re-encoding. What cannot be deployed is refused with one
  * line that says why.
  */
-import { createHash } from "node:crypto";
 import { ExitCode, Failure } from "../errors.ts";
 import { PIECE_BYTES_MAX, PIECE_BYTES_MIN, TORRENT_BYTES_MAX, TRACKERS_MAX } from "../limits.ts";
 import { formatBytes } from "../units.ts";
@@ -49,7 +48,7 @@ export function parseMetainfo(bytes: Uint8Array): Metainfo {
 
 /** SHA-1 of the raw info bytes (BEP 3): 20 bytes. */
 export function infoHashOf(infoBytes: Uint8Array): Uint8Array {
-  return new Uint8Array(createHash("sha1").update(infoBytes).digest());
+  return new Uint8Array(new Bun.CryptoHasher("sha1").update(infoBytes).digest());
 }
 
 export function badTorrent(reason: string): Failure {

@@ -2,8 +2,8 @@
  * Keeps one torrent announced: which tracker of which tier (BEP 12), when again, and `stopped` at the end.
  * It owns one timer and one announce in flight; peers and states go to the callbacks.
  */
-import { randomInt } from "node:crypto";
 import { ANNOUNCE_INTERVAL_MIN_S } from "../limits.ts";
+import { randomUint32 } from "../random-bytes.ts";
 import type { PeerAddress } from "../wire/address.ts";
 import { announceTo, type ClientAnnounce, type ClientReply, TrackerFault } from "./client.ts";
 import type { AnnounceEvent, RandomFraction } from "./registry.ts";
@@ -53,7 +53,7 @@ const STOP_TIMEOUT_MS = 2_000;
 export class Announcer {
   readonly #options: AnnouncerOptions;
   readonly #tiers: string[][];
-  readonly #key = randomInt(2 ** 32);
+  readonly #key = randomUint32();
   readonly #connections: UdpConnections = new Map();
   /** Trackers that may know us: they hear `stopped`. Others are told `started`, whatever the round is for. */
   readonly #known = new Set<string>();

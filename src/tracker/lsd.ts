@@ -5,9 +5,9 @@
  * default route otherwise and a node may have none. What an interface cannot do is reported and the others go
  * on: discovery is a help, never a condition. Private torrents (BEP 27) must not be added; that is the caller's.
  */
-import { randomBytes } from "node:crypto";
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { DISCOVERY_HASHES_MAX, DISCOVERY_MESSAGES_PER_SECOND_MAX } from "../limits.ts";
+import { randomBytes } from "../random-bytes.ts";
 import { canonicalHost, hostBytes, makeAddress, type PeerAddress } from "../wire/address.ts";
 import { formatMessage, parseMessage } from "./lsd-message.ts";
 import { type InterfaceAddress, interfaceAddresses, sharePrefix } from "./own-address.ts";

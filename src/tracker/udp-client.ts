@@ -2,9 +2,8 @@
  * Announcing over UDP (BEP 15): connect, then announce, each asked again when no reply comes. Replies are
  * matched by transaction id; the socket is connected, so packets from anyone else never arrive.
  */
-import { randomInt } from "node:crypto";
-import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
+import { randomUint32 } from "../random-bytes.ts";
 import { decodeCompact4, decodeCompact6 } from "../wire/address.ts";
 import { type ClientAnnounce, type ClientReply, TrackerFault } from "./client.ts";
 import {
@@ -70,6 +69,8 @@ async function resolveTracker(url: string): Promise<Target> {
   const name = hostname.replace(/^\[|\]$/g, "");
   if (isIP(name)) return { host: name, port: Number(port) };
   try {
+    // Loaded only where a tracker has a name and not an address.
+    const { lookup } = await import("node:dns/promises");
     return { host: (await lookup(name)).address, port: Number(port) };
   } catch (error) {
     throw new TrackerFault(`the name ${name} cannot be resolved (${(error as NodeJS.ErrnoException).code ?? error})`);
@@ -156,7 +157,7 @@ class UdpExchange {
   /** Sends a request and waits for the reply of that action with at least `leastBytes`; asks again on the schedule. */
   ask(request: DataView, action: number, leastBytes: number): Promise<DataView> {
     this.signal.throwIfAborted();
-    const transactionId = randomInt(2 ** 32);
+    const transactionId = randomUint32();
     request.setUint32(AnnounceAt.transactionId, transactionId);
     const { promise, resolve, reject } = Promise.withResolvers<DataView>();
     const abort = () => reject(this.signal.reason);

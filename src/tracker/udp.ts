@@ -5,9 +5,9 @@
  *
  * The tracker owns one buffer for replies; `send` copies it to the kernel before it returns.
  */
-import { createHmac, randomBytes } from "node:crypto";
 import { ExitCode, Failure } from "../errors.ts";
 import { ANNOUNCE_INTERVAL_S, TRACKER_PEERS_RETURNED_MAX, TRACKER_SCRAPE_MAX } from "../limits.ts";
+import { randomBytes } from "../random-bytes.ts";
 import { packEndpoint } from "./http.ts";
 import { OwnAddresses } from "./own-address.ts";
 import type { AnnounceReply, Registry } from "./registry.ts";
@@ -204,7 +204,7 @@ export class UdpAnswerer {
   }
 
   #connectionId(host: string, slot: number): bigint {
-    return createHmac("sha1", this.#secret).update(`${slot} ${host}`).digest().readBigUInt64BE(0);
+    return new Bun.CryptoHasher("sha1", this.#secret).update(`${slot} ${host}`).digest().readBigUInt64BE(0);
   }
 }
 
