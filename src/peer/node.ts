@@ -90,7 +90,8 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     this.#observer = observer;
     this.#hasher = hasher;
     const partsPerPiece = Math.ceil(metainfo.pieceBytes / plan.slabBytes);
-    this.pool = new SlabPool(resources.memoryAddress, plan.slabBytes, plan.slabCount, partsPerPiece);
+    const { slabBytes, slabCount } = plan;
+    this.pool = new SlabPool(resources.memoryAddress, slabBytes, slabCount, partsPerPiece, metainfo.pieceCount);
     this.scratchAddress = resources.memoryAddress + plan.slabCount * plan.slabBytes;
     const tokenOf = (index: number) => token(Op.disk, index);
     const done = (isWrite: boolean, tag: number) => this.#diskDone(isWrite, tag);
@@ -218,7 +219,6 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   }
 
   uploadStarted(connection: Connection): void {
-    if (this.swarm.sessions.length > 1) this.pool.cacheAll();
     this.swarm.uploadStarted(nowMs(), connection.session!);
   }
 

@@ -6,6 +6,9 @@
  * touch it, valid once it holds the bytes of its part, and evictable when it is valid and unpinned; the least
  * recently used one is evicted first. Memory is bounded by construction: there is nothing else to receive into.
  *
+ * The cache begins small, so that the same memory is used again while it is in the processor's cache, and grows by
+ * one slab whenever a part is bound again that it gave up: what others do not fetch again costs no memory.
+ *
  * Invariant: a slab is on the LRU list exactly when it is bound, valid and unpinned.
  */
 import { assert } from "../errors.ts";
@@ -15,8 +18,8 @@ import { MiB } from "../units.ts";
 export type SlabIndex = number;
 
 const NONE = -1;
-/** What is kept for others while nobody asks for it: little, so that the same memory is used again while it is in the processor's cache. */
-const IDLE_CACHE_BYTES = 32 * MiB;
+/** What is kept for others to begin with: some seconds of a gigabit link. */
+const CACHE_START_BYTES = 32 * MiB;
 
 export class SlabPool {
   readonly #key: Float64Array;
@@ -31,6 +34,8 @@ export class SlabPool {
   #evictableCount = 0;
   #cacheSlabs: number;
   readonly #slabOf = new Map<number, SlabIndex>();
+  /** One bit per part: evicted at some time. */
+  readonly #evicted: Uint8Array;
 
   constructor(
     readonly baseAddress: Address,
@@ -38,8 +43,10 @@ export class SlabPool {
     readonly count: number,
     /** Parts of a whole piece; the key of a part is piece * partsPerPiece + part. */
     readonly partsPerPiece: number,
+    pieceCount: number,
   ) {
-    this.#cacheSlabs = Math.floor(IDLE_CACHE_BYTES / slabBytes);
+    this.#cacheSlabs = Math.floor(CACHE_START_BYTES / slabBytes);
+    this.#evicted = new Uint8Array(Math.ceil((pieceCount * partsPerPiece) / 8));
     this.#key = new Float64Array(count).fill(NONE);
     this.#pins = new Uint16Array(count);
     this.#valid = new Uint8Array(count);
@@ -53,11 +60,6 @@ export class SlabPool {
   /** Slabs that could be bound now: free ones and evictable ones. */
   get available(): number {
     return this.#freeCount + this.#evictableCount;
-  }
-
-  /** Several remote peers fetch from here: from now on the whole pool is a cache for them. */
-  cacheAll(): void {
-    this.#cacheSlabs = this.count;
   }
 
   address(slab: SlabIndex): Address {
@@ -77,9 +79,10 @@ export class SlabPool {
   bind(piece: number, part: number): SlabIndex {
     const key = piece * this.partsPerPiece + part;
     assert(!this.#slabOf.has(key), "a part is bound to one slab");
+    if (this.#takeEvicted(key)) this.#cacheSlabs++;
     if (this.#freeCount === 0 || this.#evictableCount >= this.#cacheSlabs) {
       if (this.#oldest === NONE) return NONE;
-      this.#release(this.#oldest);
+      this.#evict(this.#oldest);
     }
     const slab = this.#free[--this.#freeCount]!;
     this.#key[slab] = key;
@@ -116,6 +119,20 @@ export class SlabPool {
       return;
     }
     this.#valid[slab] = 0;
+  }
+
+  #evict(slab: SlabIndex): void {
+    const key = this.#key[slab]!;
+    this.#evicted[key >> 3]! |= 1 << (key & 7);
+    this.#release(slab);
+  }
+
+  /** Was the part evicted? Counts once for each time. */
+  #takeEvicted(key: number): boolean {
+    const bit = 1 << (key & 7);
+    if ((this.#evicted[key >> 3]! & bit) === 0) return false;
+    this.#evicted[key >> 3]! &= ~bit;
+    return true;
   }
 
   #release(slab: SlabIndex): void {

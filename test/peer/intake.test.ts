@@ -98,7 +98,7 @@ let disk: Uint8Array;
 
 beforeEach(() => {
   const memory = mapMemory(SLABS * SLAB_BYTES);
-  pool = new SlabPool(memory.address, SLAB_BYTES, SLABS, 2);
+  pool = new SlabPool(memory.address, SLAB_BYTES, SLABS, 2, 64);
   hasher = new QueuedHasher(memory.address, memory.bytes);
   writes = [];
   verified = [];

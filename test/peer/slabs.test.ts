@@ -4,7 +4,7 @@ import { SlabPool } from "../../src/peer/slabs.ts";
 const SLAB_BYTES = 65536;
 
 function pool(count: number): SlabPool {
-  return new SlabPool(0x10000000, SLAB_BYTES, count, 4);
+  return new SlabPool(0x10000000, SLAB_BYTES, count, 4, 1024);
 }
 
 /** Binds, fills and releases a part: it is cached afterwards. */
@@ -35,6 +35,23 @@ describe("slab pool", () => {
     slabs.unpin(used);
     cache(slabs, 3, 0);
     expect([0, 1, 2, 3].map((piece) => slabs.find(piece, 0) >= 0)).toEqual([true, false, true, true]);
+  });
+
+  test("the cache stays small until something comes back that it gave up", () => {
+    const slabs = pool(2048);
+    const cached = () => {
+      let count = 0;
+      for (let piece = 0; piece < 1024; piece++) if (slabs.find(piece, 0) >= 0) count++;
+      return count;
+    };
+    for (let piece = 0; piece < 1000; piece++) cache(slabs, piece, 0);
+    const start = cached();
+    expect(start).toBe((32 * 1024 * 1024) / SLAB_BYTES);
+    for (let piece = 0; piece < 10; piece++) cache(slabs, piece, 0);
+    expect(cached()).toBe(start + 10);
+    // A part that was never here is no reason to keep more.
+    cache(slabs, 1001, 0);
+    expect(cached()).toBe(start + 10);
   });
 
   test("a pinned slab is never taken", () => {
