@@ -2,12 +2,17 @@
  * A simulated disk and slab pool: which units are there, who spoilt them, and when they are written.
  *
  * The hash of a piece is known from the marks: it matches when no unit was spoilt. Knobs: memory in slabs, write
- * rate. The invariants of the real host are asserted: a block lands in reserved memory, a unit lands once.
+ * rate, seek time. A disk that seeks goes on where its head stands if it can, else with the write that waits
+ * longest, as a drive with a queue does. The invariants of the real host are asserted: a block lands in reserved
+ * memory, a unit lands once.
  */
 import { assert } from "../../src/errors.ts";
-import type { SimClock } from "./clock.ts";
+import { MiB } from "../../src/units.ts";
+import type { SimClock, Timed } from "./clock.ts";
 
 const UNIT_BYTES = 16 * 1024;
+/** A run of writes at least this long counts as sequential. */
+const LONG_RUN_BYTES = 4 * MiB;
 
 export interface DiskOptions {
   readonly pieceBytes: number;
@@ -15,16 +20,57 @@ export interface DiskOptions {
   readonly slabBytes: number;
   /** Slabs that receiving may hold. */
   readonly slabsMax: number;
+  /** Infinity: writing takes no time. */
   readonly writeBytesPerMs: number;
+  /** Time to get to where the next write begins; 0 for a disk without a head. */
+  readonly seekMs: number;
 }
 
-interface Receiving {
-  readonly slabs: Map<number, number>;
+/** A piece being received, or written. */
+class Receiving implements Timed {
+  piece = -1;
+  /** Per slab the bytes that landed in it, or -1 where it is not held. */
+  readonly slabs: Int32Array;
   readonly landed: Uint8Array;
-  landedUnits: number;
-  pendingWrites: number;
-  spoilt: boolean;
-  dropped: boolean;
+  unitCount = 0;
+  slabsHeld = 0;
+  landedUnits = 0;
+  pendingWrites = 0;
+  spoilt = false;
+  dropped = false;
+
+  constructor(
+    private readonly disk: SimDisk,
+    slabsMax: number,
+    unitsMax: number,
+  ) {
+    this.slabs = new Int32Array(slabsMax);
+    this.landed = new Uint8Array(unitsMax);
+  }
+
+  begin(piece: number, unitCount: number): void {
+    this.piece = piece;
+    this.slabs.fill(-1);
+    this.landed.fill(0);
+    this.unitCount = unitCount;
+    this.slabsHeld = 0;
+    this.landedUnits = 0;
+    this.pendingWrites = 0;
+    this.spoilt = false;
+    this.dropped = false;
+  }
+
+  /** A slab is written. */
+  fire(slab: number): void {
+    this.disk.written(this, slab);
+  }
+}
+
+interface Write {
+  readonly of: Receiving;
+  readonly slab: number;
+  readonly offsetBytes: number;
+  readonly bytes: number;
 }
 
 export class SimDisk {
@@ -32,9 +78,17 @@ export class SimDisk {
   slabsPeak = 0;
   refusals = 0;
   writtenBytes = 0;
+  seeks = 0;
+  /** Bytes written in runs of at least 4 MiB. */
+  longRunBytes = 0;
   private readonly pieces = new Map<number, Receiving>();
-  private writerFreeMs = 0;
+  private readonly spare: Receiving[] = [];
+  private readonly queue: Write[] = [];
+  private busy = false;
+  private headBytes = 0;
+  private runBytes = 0;
   private refused = false;
+  private readonly isInstant: boolean;
 
   constructor(
     private readonly clock: SimClock,
@@ -42,24 +96,27 @@ export class SimDisk {
     /** A piece's hash is known and all of it written. */
     private readonly judged: (piece: number, good: boolean) => void,
     private readonly freed: () => void,
-  ) {}
+  ) {
+    this.isInstant = options.writeBytesPerMs === Infinity && options.seekMs === 0;
+  }
 
   reserve(piece: number, begin: number, length: number): boolean {
     const slab = Math.floor(begin / this.options.slabBytes);
     assert(slab === Math.floor((begin + length - 1) / this.options.slabBytes), "a request crosses no slab");
     let receiving = this.pieces.get(piece);
-    if (receiving?.slabs.has(slab)) return true;
+    if (receiving !== undefined && receiving.slabs[slab] >= 0) return true;
     if (this.slabsHeld >= this.options.slabsMax) {
       this.refusals++;
       this.refused = true;
       return false;
     }
     if (receiving === undefined) {
-      const landed = new Uint8Array(Math.ceil(this.pieceLength(piece) / UNIT_BYTES));
-      receiving = { slabs: new Map(), landed, landedUnits: 0, pendingWrites: 0, spoilt: false, dropped: false };
+      receiving = this.spare.pop() ?? this.newReceiving();
+      receiving.begin(piece, Math.ceil(this.pieceLength(piece) / UNIT_BYTES));
       this.pieces.set(piece, receiving);
     }
-    receiving.slabs.set(slab, 0);
+    receiving.slabs[slab] = 0;
+    receiving.slabsHeld++;
     this.slabsHeld++;
     this.slabsPeak = Math.max(this.slabsPeak, this.slabsHeld);
     return true;
@@ -80,14 +137,15 @@ export class SimDisk {
       receiving.landedUnits++;
     }
     const slab = Math.floor(begin / this.options.slabBytes);
-    const held = receiving.slabs.get(slab);
-    assert(held !== undefined, "a block lands in a reserved slab");
-    receiving.slabs.set(slab, held + length);
-    const slabLength = Math.min(this.options.slabBytes, this.pieceLength(piece) - slab * this.options.slabBytes);
-    if (held + length < slabLength) return;
+    assert(receiving.slabs[slab] >= 0, "a block lands in a reserved slab");
+    receiving.slabs[slab] += length;
+    const bytes = this.slabLength(piece, slab);
+    if (receiving.slabs[slab] < bytes) return;
     receiving.pendingWrites++;
-    this.writerFreeMs = Math.max(this.writerFreeMs, this.clock.nowMs) + slabLength / this.options.writeBytesPerMs;
-    this.clock.at(this.writerFreeMs, () => this.written(piece, receiving, slab, slabLength));
+    if (this.isInstant) return this.clock.schedule(this.clock.nowMs, receiving, slab);
+    const offsetBytes = piece * this.options.pieceBytes + slab * this.options.slabBytes;
+    this.queue.push({ of: receiving, slab, offsetBytes, bytes });
+    if (!this.busy) this.writeNext();
   }
 
   discard(piece: number): void {
@@ -95,28 +153,63 @@ export class SimDisk {
     if (receiving === undefined) return;
     receiving.dropped = true;
     this.pieces.delete(piece);
-    this.slabsHeld -= receiving.slabs.size;
-    receiving.slabs.clear();
+    this.slabsHeld -= receiving.slabsHeld;
+    if (receiving.pendingWrites === 0) this.spare.push(receiving);
     this.relieve();
   }
 
-  private written(piece: number, receiving: Receiving, slab: number, bytes: number): void {
+  /** A slab is on the disk: its memory is free, and after the last one the piece is judged. */
+  written(receiving: Receiving, slab: number): void {
+    if (!this.isInstant) {
+      this.busy = false;
+      if (this.queue.length > 0) this.writeNext();
+    }
     receiving.pendingWrites--;
-    this.writtenBytes += bytes;
-    if (receiving.dropped) return;
-    receiving.slabs.delete(slab);
+    this.writtenBytes += this.slabLength(receiving.piece, slab);
+    if (receiving.dropped) {
+      if (receiving.pendingWrites === 0) this.spare.push(receiving);
+      return;
+    }
+    receiving.slabsHeld--;
     this.slabsHeld--;
-    if (receiving.landedUnits === receiving.landed.length && receiving.pendingWrites === 0) {
-      this.pieces.delete(piece);
-      this.judged(piece, !receiving.spoilt);
+    if (receiving.landedUnits === receiving.unitCount && receiving.pendingWrites === 0) {
+      this.pieces.delete(receiving.piece);
+      this.spare.push(receiving);
+      this.judged(receiving.piece, !receiving.spoilt);
     }
     this.relieve();
+  }
+
+  private writeNext(): void {
+    const { seekMs, writeBytesPerMs } = this.options;
+    const sequential = this.queue.findIndex((write) => write.offsetBytes === this.headBytes);
+    const [write] = this.queue.splice(Math.max(0, sequential), 1);
+    if (sequential < 0) {
+      this.seeks++;
+      this.runBytes = 0;
+    }
+    const wasLong = this.runBytes >= LONG_RUN_BYTES;
+    this.runBytes += write.bytes;
+    if (this.runBytes >= LONG_RUN_BYTES) this.longRunBytes += wasLong ? write.bytes : this.runBytes;
+    this.headBytes = write.offsetBytes + write.bytes;
+    this.busy = true;
+    const durationMs = write.bytes / writeBytesPerMs + (sequential < 0 ? seekMs : 0);
+    this.clock.schedule(this.clock.nowMs + durationMs, write.of, write.slab);
   }
 
   private relieve(): void {
     if (!this.refused || this.slabsHeld >= this.options.slabsMax) return;
     this.refused = false;
     this.clock.after(0, this.freed);
+  }
+
+  private newReceiving(): Receiving {
+    const { pieceBytes, slabBytes } = this.options;
+    return new Receiving(this, Math.ceil(pieceBytes / slabBytes), Math.ceil(pieceBytes / UNIT_BYTES));
+  }
+
+  private slabLength(piece: number, slab: number): number {
+    return Math.min(this.options.slabBytes, this.pieceLength(piece) - slab * this.options.slabBytes);
   }
 
   private pieceLength(piece: number): number {

@@ -10,26 +10,52 @@ import { addressKey, type PeerAddress } from "../../src/wire/address.ts";
 import { Bitfield } from "../../src/wire/bitfield.ts";
 import { makePeerId } from "../../src/wire/handshake.ts";
 import { SimClock, TICKS_PER_MS } from "./clock.ts";
-import type { NetworkOptions } from "./network.ts";
+import { type NetworkOptions, Rack } from "./network.ts";
 import { type Ether, SimNode } from "./node.ts";
+import { SimTracker } from "./tracker.ts";
+
+/** Leaf switches: the nodes of one have full rate among themselves and share an uplink to all others. */
+export interface RackOptions {
+  readonly nodesPerRack: number;
+  /** What the uplink carries, as a part of what all the cables of the rack do. */
+  readonly uplinkShare: number;
+  /** One way between a leaf switch and the one above. */
+  readonly latencyMs: number;
+}
+
+export interface Death {
+  readonly node: number;
+  readonly atMs: number;
+  /** Power loss: nobody is told. Otherwise the process is killed and its connections are reset. */
+  readonly silently: boolean;
+}
 
 export interface FleetOptions {
   readonly seed: number;
+  /** Without the seeder, which is node 0. */
   readonly nodes: number;
   readonly pieceCount: number;
   readonly pieceBytes: number;
   /** Of the last piece; 0: a whole one. */
   readonly lastPieceBytes: number;
   readonly slabBytes: number;
-  /** Bytes per ms, each way, of every link. */
+  /** Bytes per ms, each way, of every link: goodput. */
   readonly linkBytesPerMs: number;
+  /** What a node's link has of that, each way. */
+  readonly rateOf: (index: number) => { readonly up: number; readonly down: number };
+  /** One way between a machine and its switch. */
   readonly latencyMs: number;
   readonly network: NetworkOptions;
+  /** null: all on one switch. The seeder hangs on the upper switch. */
+  readonly racks: RackOptions | null;
   /** Slabs a node may hold while receiving. */
   readonly slabsMax: number;
   readonly writeBytesPerMs: number;
-  /** Nodes join within this time. */
+  readonly seekMs: number;
+  /** Nodes join within this time; null: as `joinsAtMs` says. */
   readonly joinMs: number;
+  readonly joinsAtMs: ((index: number, random: Random) => number) | null;
+  readonly deaths: readonly Death[];
   readonly outboxBytes: number;
   readonly tuning: Partial<SwarmTuning>;
   /** Overrides for single nodes; node 0 is the seeder. */
@@ -48,21 +74,22 @@ export const FLEET_DEFAULT: FleetOptions = {
   lastPieceBytes: 300 * KiB + 123,
   slabBytes: 1 * MiB,
   linkBytesPerMs: 125_000,
+  rateOf: () => ({ up: 1, down: 1 }),
   latencyMs: 0.1,
-  network: { turnBytes: 64 * KiB, windowBytes: 1024 * KiB },
+  network: { turnBytes: 64 * KiB, windowBytes: 1 * MiB },
+  racks: null,
   slabsMax: 48,
   writeBytesPerMs: 500_000,
+  seekMs: 0,
   joinMs: 50,
+  joinsAtMs: null,
+  deaths: [],
   outboxBytes: 4 * KiB,
   tuning: {},
   tuningOf: () => ({}),
   spoils: () => 0,
   isSeeder: (index) => index === 0,
 };
-
-/** A tracker answers an announce with this many peers, and again after this long to one that is not complete. */
-const TRACKER_PEERS = 30;
-const ANNOUNCE_MS = 5_000;
 
 export class Fleet implements Ether {
   readonly clock = new SimClock();
@@ -72,19 +99,23 @@ export class Fleet implements Ether {
   /** FNV-1a over everything noted, with its time. */
   eventHash = 0x811c9dc5;
   private readonly byAddress = new Map<string, SimNode>();
-  /** Nodes that announced, as the tracker lists them. */
-  private readonly announced: SimNode[] = [];
+  private readonly tracker: SimTracker;
+  private readonly racks: Rack[] = [];
+  /** Nodes that died before they joined. */
+  private readonly missing = new Set<number>();
   /** Nodes that are neither complete nor dead; those still to come count. */
   private unfinished = 0;
 
   constructor(readonly options: FleetOptions) {
     this.random = new Random(options.seed);
+    this.tracker = new SimTracker(this.clock, new Random(this.random.next()));
     const last = options.lastPieceBytes === 0 ? options.pieceBytes : options.lastPieceBytes;
     this.totalBytes = (options.pieceCount - 1) * options.pieceBytes + last;
     for (let index = 0; index <= options.nodes; index++) {
       if (!options.isSeeder(index)) this.unfinished++;
-      this.clock.at(index === 0 ? 0 : this.random.below(options.joinMs + 1), () => this.join(index));
+      this.clock.at(index === 0 ? 0 : this.joinTimeMs(index), () => this.join(index));
     }
+    for (const death of options.deaths) this.clock.at(death.atMs, () => this.die(death));
   }
 
   static of(options: Partial<FleetOptions>): Fleet {
@@ -97,7 +128,7 @@ export class Fleet implements Ether {
 
   /** Nodes that were not killed and are not seeders from the start. */
   get living(): SimNode[] {
-    return this.nodes.filter((node) => node.alive && !this.options.isSeeder(node.index));
+    return this.nodes.filter((node) => node?.alive && !this.options.isSeeder(node.index));
   }
 
   /** Nodes whose image everybody else should get. */
@@ -114,9 +145,14 @@ export class Fleet implements Ether {
     return condition();
   }
 
-  /** The time a perfect swarm needs: everybody receives the image once at full rate. */
+  /** The time a perfect swarm of single bytes needs: everybody receives the image once at full rate. */
   get boundMs(): number {
     return this.totalBytes / this.options.linkBytesPerMs;
+  }
+
+  /** What pieces allow, as a multiple of `boundMs`: each is passed on only when it is whole. */
+  get pieceBound(): number {
+    return 1 + Math.log2(Math.max(1, this.options.nodes)) / this.options.pieceCount;
   }
 
   find(address: PeerAddress): SimNode | null {
@@ -124,7 +160,10 @@ export class Fleet implements Ether {
   }
 
   note(node: number, kind: string, value: number): void {
-    if (kind === "complete") this.unfinished--;
+    if (kind === "complete") {
+      this.unfinished--;
+      this.tracker.completed(this.nodes[node]);
+    }
     this.mix(this.clock.nowMs * TICKS_PER_MS);
     this.mix(node);
     this.mix(value);
@@ -139,21 +178,34 @@ export class Fleet implements Ether {
     this.eventHash = Math.imul(this.eventHash ^ value, 0x01000193) >>> 0;
   }
 
+  private joinTimeMs(index: number): number {
+    const { joinsAtMs, joinMs } = this.options;
+    return joinsAtMs === null ? this.random.below(joinMs + 1) : joinsAtMs(index, this.random);
+  }
+
+  private die({ node, silently }: Death): void {
+    if (this.nodes[node] !== undefined) return this.nodes[node].kill(silently);
+    if (this.missing.has(node)) return;
+    this.missing.add(node);
+    if (!this.options.isSeeder(node)) this.unfinished--;
+  }
+
   private join(index: number): void {
+    if (this.missing.has(index)) return;
     const { options } = this;
     const isSeeder = options.isSeeder(index);
     const peerId = makePeerId(Uint8Array.from({ length: 12 }, () => this.random.below(256)));
-    const address = { host: `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`, port: 6881 };
+    const rate = options.rateOf(index);
     const node = new SimNode(
       {
         index,
-        address,
+        address: { host: this.hostOf(index), port: 6881 },
         have: isSeeder ? Bitfield.full(options.pieceCount) : new Bitfield(options.pieceCount),
         link: {
-          upBytesPerMs: options.linkBytesPerMs,
-          downBytesPerMs: options.linkBytesPerMs,
+          upBytesPerMs: options.linkBytesPerMs * rate.up,
+          downBytesPerMs: options.linkBytesPerMs * rate.down,
           latencyMs: options.latencyMs,
-          rack: null,
+          rack: this.rackOf(index),
         },
         network: options.network,
         disk: { ...options, totalBytes: this.totalBytes },
@@ -181,20 +233,37 @@ export class Fleet implements Ether {
       this,
     );
     this.nodes[index] = node;
-    this.byAddress.set(addressKey(address), node);
-    this.announce(node);
+    this.byAddress.set(addressKey(node.options.address), node);
+    this.tracker.add(node);
   }
 
-  private announce(node: SimNode): void {
-    if (!node.alive) return;
-    if (!node.isAnnounced) this.announced.push(node);
-    node.isAnnounced = true;
-    const picked: PeerAddress[] = [];
-    for (let i = 0; i < TRACKER_PEERS * 2 && picked.length < TRACKER_PEERS; i++) {
-      const other = this.announced[this.random.below(this.announced.length)];
-      if (other !== node && !picked.includes(other.options.address)) picked.push(other.options.address);
-    }
-    node.addPeers(picked);
-    if (!node.complete) this.clock.after(ANNOUNCE_MS, () => this.announce(node));
+  /** Machines of one rack share a network of 256 addresses. */
+  private hostOf(index: number): string {
+    const { racks } = this.options;
+    if (racks === null) return `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`;
+    if (index === 0) return "10.255.255.1";
+    const rack = Math.floor((index - 1) / racks.nodesPerRack);
+    return `10.${rack >> 8}.${rack & 255}.${1 + ((index - 1) % racks.nodesPerRack)}`;
   }
+
+  private rackOf(index: number): Rack | null {
+    const { racks, linkBytesPerMs } = this.options;
+    if (racks === null || index === 0) return null;
+    const at = Math.floor((index - 1) / racks.nodesPerRack);
+    this.racks[at] ??= new Rack(linkBytesPerMs * racks.nodesPerRack * racks.uplinkShare, racks.latencyMs);
+    return this.racks[at];
+  }
+}
+
+/** `share` of the nodes die at random times within `withinMs`, every other one silently; the seeder lives. */
+export function randomDeaths(seed: number, nodes: number, share: number, withinMs: number): Death[] {
+  const random = new Random(seed ^ 0x5eed);
+  const order = Int32Array.from({ length: nodes }, (_, i) => i + 1);
+  random.shuffle(order);
+  const count = Math.round(nodes * share);
+  return Array.from(order.subarray(0, count), (node, i) => ({
+    node,
+    atMs: random.below(withinMs),
+    silently: i % 2 === 1,
+  }));
 }

@@ -85,7 +85,7 @@ export interface LinkOptions {
   readonly downBytesPerMs: number;
   /** One way between this machine and its switch. */
   readonly latencyMs: number;
-  /** null: every machine hangs on one switch. */
+  /** null: it hangs on the uppermost switch. */
   readonly rack: Rack | null;
 }
 
@@ -135,9 +135,9 @@ export class Link implements Timed {
     }
     atMs += this.options.latencyMs + to.options.latencyMs;
     const [from, there] = [this.options.rack, to.options.rack];
-    if (from !== there && from !== null && there !== null) {
-      atMs = from.up.passFrames(atMs, wireBytes) + from.uplinkLatencyMs;
-      atMs = there.down.passFrames(atMs, wireBytes) + there.uplinkLatencyMs;
+    if (from !== there) {
+      if (from !== null) atMs = from.up.passFrames(atMs, wireBytes) + from.uplinkLatencyMs;
+      if (there !== null) atMs = there.down.passFrames(atMs, wireBytes) + there.uplinkLatencyMs;
     }
     return to.down.passFrames(atMs, wireBytes);
   }
@@ -145,8 +145,7 @@ export class Link implements Timed {
   /** Milliseconds from this machine to another over lines that are free. */
   latencyTo(to: Link): number {
     const [from, there] = [this.options.rack, to.options.rack];
-    const between =
-      from === there || from === null || there === null ? 0 : from.uplinkLatencyMs + there.uplinkLatencyMs;
+    const between = from === there ? 0 : (from?.uplinkLatencyMs ?? 0) + (there?.uplinkLatencyMs ?? 0);
     return this.options.latencyMs + to.options.latencyMs + between;
   }
 
@@ -187,9 +186,9 @@ export class Link implements Timed {
   private arrivalMs(to: Link, wireBytes: number): number {
     let atMs = this.freeMs + this.options.latencyMs + to.options.latencyMs;
     const [from, there] = [this.options.rack, to.options.rack];
-    if (from !== there && from !== null && there !== null) {
-      atMs = from.up.pass(atMs, wireBytes) + from.uplinkLatencyMs;
-      atMs = there.down.pass(atMs, wireBytes) + there.uplinkLatencyMs;
+    if (from !== there) {
+      if (from !== null) atMs = from.up.pass(atMs, wireBytes) + from.uplinkLatencyMs;
+      if (there !== null) atMs = there.down.pass(atMs, wireBytes) + there.uplinkLatencyMs;
     }
     return to.down.pass(atMs, wireBytes);
   }

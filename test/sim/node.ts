@@ -75,8 +75,12 @@ export class SimNode implements SwarmActions, Timed {
   failedPieces = 0;
   completedMs = -1;
   alive = true;
-  /** The tracker lists it. */
-  isAnnounced = false;
+  /** Payload that arrived, wanted or not; and connections that stood. */
+  payloadBytes = 0;
+  connections = 0;
+  /** Most connections at a time. */
+  connectionsPeak = 0;
+  joinedMs = -1;
   /** Cables pulled: nothing leaves or arrives, and nobody is told. */
   mute = false;
   private readonly ends = new Set<End>();
@@ -92,6 +96,7 @@ export class SimNode implements SwarmActions, Timed {
     private readonly clock: SimClock,
     private readonly ether: Ether,
   ) {
+    this.joinedMs = clock.nowMs;
     this.link = new Link(clock, options.link, options.network);
     this.spareOutbox = new Uint8Array(options.outboxBytes);
     this.disk = new SimDisk(
@@ -240,6 +245,8 @@ export class SimNode implements SwarmActions, Timed {
     end.session = session;
     session.userData = end;
     this.ends.add(end);
+    this.connections++;
+    this.connectionsPeak = Math.max(this.connectionsPeak, this.ends.size);
     end.out.sender = end;
     end.inn.receiver = end;
     this.queue(end);
@@ -352,6 +359,7 @@ export class SimNode implements SwarmActions, Timed {
       if (inn.payloadSpoiltBy >= 0) this.disk.spoil(session.payloadPiece);
     }
     const bytes = inn.readPayload(dueBytes);
+    this.payloadBytes += bytes;
     if (wanted && bytes === dueBytes)
       this.disk.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);
     this.swarm.receivedPayload(this.clock.nowMs, session, bytes);
