@@ -1,9 +1,10 @@
 /** `capture`: makes the torrent of a disk, partition or raw image, and if wanted a sparse copy of it. */
 import { ExitCode } from "../errors.ts";
-import type { CaptureOptions, CaptureReport } from "../image/capture.ts";
+import type { CaptureReport } from "../image/capture.ts";
 import { imageName } from "../image/capture-defaults.ts";
-import { runWork } from "../image/work.ts";
+import { type CaptureRequest, captureImage, EXTENTS_CHOICES } from "../image/capture-image.ts";
 import { formatBytes, formatDuration, formatRate } from "../units.ts";
+import { areaLines } from "./area-lines.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { peakRssBytes } from "./memory.ts";
 import { choice, flag, type OptionTable, repeated, size, text, trackerUrl } from "./options.ts";
@@ -15,16 +16,16 @@ const OPTIONS = {
   tracker: repeated(trackerUrl("announce there; may be given more than once")),
   pieceSize: size("bytes of a piece, a power of two; without it what makes about 4000 pieces"),
   extents: choice(
-    ["auto", "data", "all"],
-    "what is sent: data leaves out what reads as zero, all sends every byte",
+    EXTENTS_CHOICES,
+    "what is sent: partclone asks the filesystems for their used blocks, data leaves out zeros alone, all sends every byte; auto is partclone for a disk or partition, data for a file",
     "auto",
   ),
   compat: choice(["ezio"], "make a torrent that EZIO can deploy: every byte is sent, in pieces of 16M"),
-  mergeGap: size("zeros between data that are shorter are sent as data", "64K"),
+  mergeGap: size("zeros or unused bytes between data are sent too where they are fewer", "64K"),
   name: text("TEXT", "what the image is called; without it the source's file name"),
   io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
   direct: choice(["auto", "off"], "read past the page cache (O_DIRECT)", "auto"),
-  force: flag("capture a disk also while it is mounted read-write"),
+  force: flag("capture also what is mounted read-write, unclean or damaged; what is in doubt is sent as data"),
 } satisfies OptionTable;
 
 export const capture = defineCommand({
@@ -32,10 +33,17 @@ export const capture = defineCommand({
   arguments: "<source>",
   summary: "make the torrent of a disk, a partition or a raw image",
   details: `
-The source is read once; blocks that are zero are not sent, nodes make them zero by themselves. It must
-not change meanwhile: a mounted disk is refused, a file that was written to fails the capture. Nothing
-is left behind by a capture that fails or is interrupted.
-EZIO knows no zero ranges: with --compat ezio a raw source is sent as a whole.`,
+The source is read once. Of filesystems that partclone knows (ext2/3/4, XFS, Btrfs, F2FS, NTFS, FAT, exFAT,
+HFS+, APFS and others) used blocks alone are read and sent, of swap its header; nodes leave the rest as it
+is. Of everything else blocks that are zero are not sent, nodes make them zero by themselves: boot code,
+partition tables, space without a partition, LUKS, BitLocker, LVM and what is unknown. The table at the
+end, and inspect, say what was taken of each partition and why.
+It needs partclone, sfdisk, blkid and losetup for a disk or partition (Debian: partclone fdisk util-linux
+mount; for XFS xfsprogs too) and none of them with --extents data or for an image file.
+The source must not change meanwhile: a disk that is mounted read-write is refused, a file that was
+written to fails the capture; so do a filesystem that was not cleanly unmounted and a damaged partition
+table. Nothing is left behind by a capture that fails or is interrupted.
+EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
   options: OPTIONS,
   examples: [
     "diskswarm capture /dev/sdb -o classroom.torrent --tracker http://10.0.0.1:6969/announce",
@@ -52,12 +60,7 @@ EZIO knows no zero ranges: with --compat ezio a raw source is sent as a whole.`,
       source: work.sourcePath,
       torrent: work.outputPath,
     });
-    const report = await runWork<CaptureOptions, CaptureReport>(
-      "image/capture-worker",
-      work,
-      workHooks(output, "capture"),
-      signal,
-    );
+    const report = await captureImage(work, workHooks(output, "capture"), signal);
     if (report === null) return ExitCode.interrupted;
     tell(context, report, (performance.now() - startMs) / 1000);
     return ExitCode.done;
@@ -66,7 +69,7 @@ EZIO knows no zero ranges: with --compat ezio a raw source is sent as a whole.`,
 
 type CaptureContext = Context<typeof OPTIONS>;
 
-function workOf({ arguments: words, options }: CaptureContext): CaptureOptions {
+function workOf({ arguments: words, options }: CaptureContext): CaptureRequest {
   const sourcePath = words[0]!;
   const name = options.name ?? imageName(sourcePath);
   return {
@@ -75,7 +78,7 @@ function workOf({ arguments: words, options }: CaptureContext): CaptureOptions {
     savePath: options.save,
     trackers: options.tracker,
     pieceBytes: options.pieceSize,
-    extents: options.extents === "all" ? "all" : "data",
+    extents: options.extents,
     ezio: options.compat === "ezio",
     mergeGapBytes: options.mergeGap,
     name,
@@ -97,13 +100,19 @@ function tell({ output }: CaptureContext, report: CaptureReport, seconds: number
     verified: false,
   });
   const zeros = report.zeroBytes > 0 ? `, ${formatBytes(report.zeroBytes)} of zeros are not sent` : "";
+  const unused = report.unusedBytes > 0 ? `, ${formatBytes(report.unusedBytes)} are unused` : "";
   const extents = report.extentCount === 1 ? "1 extent" : `${report.extentCount} extents`;
   output.line(
-    `${report.outputPath}: ${formatBytes(report.payloadBytes)} of ${formatBytes(report.diskBytes)} in ${extents}${zeros}`,
+    `${report.outputPath}: ${formatBytes(report.payloadBytes)} of ${formatBytes(report.diskBytes)} in ${extents}${zeros}${unused}`,
   );
+  for (const line of areaLines(report.areas)) output.line(`  ${line}`);
   output.line(
     `  name ${report.name}, ${report.pieceCount} pieces of ${formatBytes(report.pieceBytes)}, info hash ${report.infoHash}`,
   );
+  if (report.mergedUnusedBytes > 0)
+    output.line(
+      `  up to ${formatBytes(report.mergedUnusedBytes)} of unused bytes are sent as well, between used ones that are closer than ${formatBytes(report.mergeGapBytes)}`,
+    );
   if (report.savedPath !== null) output.line(`  copy saved to ${report.savedPath}`);
   output.line(`  took ${formatDuration(seconds * 1000)}, ${formatRate(report.payloadBytes / seconds)}`);
 }

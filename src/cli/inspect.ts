@@ -1,8 +1,10 @@
 /** `inspect`: says what is in a torrent. */
 import { ExitCode } from "../errors.ts";
+import { areaRows } from "../image/area-table.ts";
 import { rangesEndBytes, rangesTotalBytes } from "../torrent/extents.ts";
 import type { Metainfo, RangeTable } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
+import { areaLines } from "./area-lines.ts";
 import { defineCommand } from "./command.ts";
 import { duration, value } from "./options.ts";
 import { loadTorrentFile } from "./torrent-argument.ts";
@@ -55,6 +57,7 @@ function describe(metainfo: Metainfo, list: number): Record<string, unknown> {
     zeroRanges: image === null ? null : listed(image.zeroRanges, list),
     filesystems: image?.filesystems ?? null,
     partitions: image?.partitions ?? null,
+    areas: image === null ? null : areaRows(image, extents),
     trackers: metainfo.trackers,
     isPrivate: metainfo.isPrivate,
     sourcePath: metainfo.sourcePath,
@@ -80,7 +83,7 @@ function* textOf(metainfo: Metainfo, list: number): Generator<string> {
   yield `data        ${sizeText(extents.totalBytes)} in ${metainfo.pieceCount} pieces of ${formatBytes(metainfo.pieceBytes)}`;
   if (image !== null) {
     yield `source      a ${image.kind} of ${sizeText(image.diskBytes)}, sectors of ${image.sectorBytes} bytes`;
-    if (image.filesystems) yield `filesystems ${image.filesystems.map((type) => type || "-").join(" ")}`;
+    yield* areaLines(areaRows(image, extents));
   } else if (metainfo.layout === "single")
     yield "source      an ordinary torrent of one file, written from the disk's start";
   else

@@ -5,9 +5,8 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { ExitCode, Failure, usageError } from "../errors.ts";
-import { runWork } from "../image/work.ts";
-import type { CaptureOptions, CaptureReport } from "../image/capture.ts";
-import { KiB } from "../units.ts";
+import { imageName, MERGE_GAP_BYTES } from "../image/capture-defaults.ts";
+import { type CaptureRequest, captureImage } from "../image/capture-image.ts";
 import type { Output } from "./output.ts";
 import { RateMeter } from "./rate.ts";
 import { type LoadOptions, loadTorrentFile, type TorrentFile } from "./torrent-argument.ts";
@@ -21,8 +20,6 @@ export interface ServedImage {
 type Argument =
   | { readonly torrent: string; readonly source: string | null }
   | { readonly torrent: null; readonly source: string };
-
-const MERGE_GAP_BYTES = 64 * KiB;
 
 /** Makes the argument ready. Null where the user stopped a capture. */
 export async function prepareImage(word: string, folder: string, options: LoadOptions): Promise<ServedImage | null> {
@@ -70,15 +67,15 @@ function findSource(path: string, torrent: TorrentFile): string {
 
 async function captureSource(sourcePath: string, folder: string, options: LoadOptions): Promise<ServedImage | null> {
   const { output, signal } = options;
-  const name = basename(sourcePath).replace(/\.(raw|img|bin)$/i, "") || "image";
+  const name = imageName(sourcePath);
   const outputPath = join(folder, `${name}.torrent`);
-  const work: CaptureOptions = {
+  const work: CaptureRequest = {
     sourcePath,
     outputPath,
     savePath: null,
     trackers: [],
     pieceBytes: null,
-    extents: "data",
+    extents: "auto",
     ezio: false,
     mergeGapBytes: MERGE_GAP_BYTES,
     name,
@@ -91,7 +88,7 @@ async function captureSource(sourcePath: string, folder: string, options: LoadOp
     progress: captureProgress(output),
     warning: (code: string, message: string) => output.warning(code, message),
   };
-  const report = await runWork<CaptureOptions, CaptureReport>("image/capture-worker", work, hooks, signal);
+  const report = await captureImage(work, hooks, signal);
   return report && { torrent: await loadTorrentFile(outputPath, options), sourcePath };
 }
 

@@ -6,7 +6,7 @@
  */
 import { resolve } from "node:path";
 import { diskFault } from "../disk/disk-fault.ts";
-import { ExitCode, Failure, refusedTarget, usageError } from "../errors.ts";
+import { ExitCode, Failure, usageError } from "../errors.ts";
 import { pread } from "../kernel/libc.ts";
 import { mapMemory } from "../kernel/memory.ts";
 import { type IoChoice, openReactor } from "../kernel/select.ts";
@@ -15,22 +15,21 @@ import { encodeMetainfo, infoHashOfTorrent } from "../torrent/create.ts";
 import { makeExtentTable, makeRangeTable } from "../torrent/extents.ts";
 import { nameProblem } from "../torrent/metainfo.ts";
 import type { ImageInfo } from "../torrent/types.ts";
-import { formatBytes, KiB } from "../units.ts";
+import { formatBytes } from "../units.ts";
 import { VERSION } from "../version.ts";
+import { type AreaRow, areaRows } from "./area-table.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
 import { type PassOptions, type PassResult, runPass } from "./capture-pass.ts";
 import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
 import { CLASSIFY_BLOCK_BYTES, gapForHoles } from "./classify.ts";
-import { dataRangesOf, wholeRange } from "./data-ranges.ts";
-import { readWriteMountOf } from "./mounted-source.ts";
+import { refuseMounted } from "./mounted-source.ts";
 import { automaticPieceBytes, checkPieceBytes, SAMPLES } from "./piece-size.ts";
-import { complement, joined, type RangeList } from "./range-list.ts";
+import type { RangeList } from "./range-list.ts";
 import { SaveFile } from "./save-file.ts";
+import type { Survey } from "./survey.ts";
+import { WantedRanges } from "./wanted-ranges.ts";
 import type { WorkControl } from "./work-thread.ts";
 import { ZeroScanner } from "./zero-blocks.ts";
-
-/** Holes shorter than this are read like data: finding their zeros costs less than another read. */
-const READ_THROUGH_BYTES = 64 * KiB;
 
 export interface CaptureOptions {
   readonly sourcePath: string;
@@ -44,6 +43,8 @@ export interface CaptureOptions {
   readonly pieceBytes: number | null;
   /** "data": blocks that are zero are not sent; "all": every byte is. */
   readonly extents: "data" | "all";
+  /** What of the source has to be looked at, where its filesystems were asked; null: all of it. */
+  readonly survey: Survey | null;
   /** A torrent that EZIO can deploy. */
   readonly ezio: boolean;
   readonly mergeGapBytes: number;
@@ -73,6 +74,12 @@ export interface CaptureReport {
   readonly mergeGapBytes: number;
   /** Zeros that are sent because merging made them part of an extent. */
   readonly mergedZeroBytes: number;
+  /** Neither sent nor zeroed: what the filesystems do not use. */
+  readonly unusedBytes: number;
+  /** Unused bytes that were read nevertheless, to fill blocks and to join ranges; those that are not zero are sent. */
+  readonly mergedUnusedBytes: number;
+  /** What was taken of each part of the disk; empty where its filesystems were not asked. */
+  readonly areas: readonly AreaRow[];
 }
 
 export function capture(options: CaptureOptions, control: WorkControl): CaptureReport {
@@ -80,7 +87,8 @@ export function capture(options: CaptureOptions, control: WorkControl): CaptureR
   const source = openCaptureSource(options.sourcePath, options.direct);
   let save: SaveFile | null = null;
   try {
-    refuseMounted(source, options.force, control);
+    if (source.isBlockDevice) refuseMounted(source, options.force, control.warning);
+    checkSurvey(source, options.survey);
     save = options.savePath === null ? null : new SaveFile(options.savePath, source.sizeBytes, source.path);
     const report = captureSource(source, save, options, control);
     save?.commit();
@@ -93,7 +101,8 @@ export function capture(options: CaptureOptions, control: WorkControl): CaptureR
   }
 }
 
-function checkOptions(options: CaptureOptions): void {
+/** Throws a usage failure for options that do not go together. */
+export function checkOptions(options: CaptureOptions): void {
   if (options.pieceBytes !== null) checkPieceBytes(options.pieceBytes);
   const problem = nameProblem(options.name);
   if (problem !== null) throw usageError(`the torrent's name ${problem}; give another one with --name`);
@@ -103,17 +112,11 @@ function checkOptions(options: CaptureOptions): void {
   }
 }
 
-function refuseMounted(source: CaptureSource, force: boolean, control: WorkControl): void {
-  if (!source.isBlockDevice) return;
-  const mount = readWriteMountOf(source.deviceId);
-  if (mount === null) return;
-  const what = `${source.path} is being written to: ${mount.device} is mounted read-write on ${mount.folder}`;
-  if (!force)
-    throw refusedTarget(
-      "source-mounted",
-      `${what}; unmount it, remount it read-only, or capture it as it is with --force`,
-    );
-  control.warning("source-mounted", `${what}; the image may be inconsistent`);
+/** A survey belongs to the disk that it was made of. */
+function checkSurvey(source: CaptureSource, survey: Survey | null): void {
+  if (survey === null || survey.diskBytes === source.sizeBytes) return;
+  const sizes = `from ${survey.diskBytes} to ${source.sizeBytes} bytes`;
+  throw new Failure(ExitCode.failed, "source-changed", `${source.path} changed ${sizes}; capture it again`);
 }
 
 /** What is mounted changes under the capture: whoever forced it gets the image, and the truth about it. */
@@ -133,15 +136,13 @@ function captureSource(
   options: CaptureOptions,
   control: WorkControl,
 ): () => CaptureReport {
-  const ranges = source.isBlockDevice
-    ? wholeRange(source.sizeBytes)
-    : dataRangesOf(source.bufferedFd, source.path, source.sizeBytes);
   const all = options.ezio || options.extents === "all";
-  const pieceBytes = choosePieceBytes(source, ranges, all, options);
-  const { result, mergeGapBytes } = readUntilItFits(source, ranges, all, pieceBytes, save, options, control);
+  const wanted = new WantedRanges(source, options.survey);
+  const pieceBytes = choosePieceBytes(source, wanted.narrowest, all, options);
+  const { result, mergeGapBytes } = readUntilItFits(source, wanted, all, pieceBytes, save, options, control);
   failIfChanged(source, options.force, control);
-  const zeros = complement(result.extents, source.sizeBytes);
-  const torrent = makeTorrent(source, result, zeros, pieceBytes, options);
+  const zeros = wanted.zeros(result.extents, mergeGapBytes);
+  const { torrent, areas } = makeTorrent(source, result, zeros, pieceBytes, options);
   return () => {
     writeFileAtomically(options.outputPath, torrent);
     return {
@@ -159,6 +160,9 @@ function captureSource(
       pieceCount: result.pieceCount,
       mergeGapBytes,
       mergedZeroBytes: result.mergedZeroBytes,
+      unusedBytes: source.sizeBytes - result.payloadBytes - zeros.totalBytes,
+      mergedUnusedBytes: wanted.addedBytes(mergeGapBytes),
+      areas,
     };
   };
 }
@@ -196,7 +200,7 @@ function shareOfData(source: CaptureSource, ranges: RangeList): number {
 /** Repeats the pass with a wider merge gap until there are few enough extents; holes that are known save passes. */
 function readUntilItFits(
   source: CaptureSource,
-  ranges: RangeList,
+  wanted: WantedRanges,
   all: boolean,
   pieceBytes: number,
   save: SaveFile | null,
@@ -204,11 +208,12 @@ function readUntilItFits(
   control: WorkControl,
 ): { result: PassResult; mergeGapBytes: number } {
   const limits = { diskBytes: source.sizeBytes, extentsMax: EXTENTS_CAPTURE_MAX, all };
-  let mergeGapBytes = gapForHoles(ranges, { ...limits, mergeGapBytes: options.mergeGapBytes });
+  const leastGapBytes = options.survey?.mergeGapBytes ?? options.mergeGapBytes;
+  let mergeGapBytes = gapForHoles(wanted.narrowest, { ...limits, mergeGapBytes: leastGapBytes });
   for (;;) {
     const pass: PassOptions = {
       source,
-      ranges: joined(ranges, READ_THROUGH_BYTES),
+      ranges: wanted.ranges(mergeGapBytes),
       classify: { ...limits, mergeGapBytes },
       pieceBytes,
       save,
@@ -216,7 +221,7 @@ function readUntilItFits(
     };
     const result = runPass(pass, control);
     if (!("widerGapBytes" in result)) {
-      warnOfWiderGap(options.mergeGapBytes, mergeGapBytes, result, control);
+      warnOfWiderGap(options.mergeGapBytes, mergeGapBytes, result, wanted.addedBytes(mergeGapBytes), control);
       return { result, mergeGapBytes };
     }
     control.warning(
@@ -227,9 +232,16 @@ function readUntilItFits(
   }
 }
 
-function warnOfWiderGap(wantedBytes: number, usedBytes: number, result: PassResult, control: WorkControl): void {
+function warnOfWiderGap(
+  wantedBytes: number,
+  usedBytes: number,
+  result: PassResult,
+  unusedBytes: number,
+  control: WorkControl,
+): void {
   if (usedBytes === wantedBytes) return;
-  const price = `${formatBytes(result.mergedZeroBytes)} of zeros are sent as data`;
+  const unused = unusedBytes > 0 ? `, and up to ${formatBytes(unusedBytes)} that no filesystem uses` : "";
+  const price = `${formatBytes(result.mergedZeroBytes)} of zeros are sent as data${unused}`;
   control.warning(
     "merge-gap",
     `the merge gap was raised from ${formatBytes(wantedBytes)} to ${formatBytes(usedBytes)} to stay below ${EXTENTS_CAPTURE_MAX} extents: ${price}`,
@@ -242,7 +254,7 @@ function makeTorrent(
   zeros: RangeList,
   pieceBytes: number,
   options: CaptureOptions,
-): Uint8Array {
+): { torrent: Uint8Array; areas: AreaRow[] } {
   const extents = result.extents.table();
   const zeroRanges = zeros.table();
   const image: ImageInfo = {
@@ -251,8 +263,9 @@ function makeTorrent(
     sectorBytes: source.sectorBytes,
     kind: source.kind,
     zeroRanges: makeRangeTable(zeroRanges.diskOffsetBytes.slice(), zeroRanges.lengthBytes.slice()),
+    ...(options.survey && { partitions: options.survey.partitions, filesystems: options.survey.filesystems }),
   };
-  return encodeMetainfo({
+  const torrent = encodeMetainfo({
     name: options.name,
     pieceBytes,
     pieceHashes: result.pieceHashes,
@@ -263,4 +276,5 @@ function makeTorrent(
     createdBy: `diskswarm ${VERSION}`,
     creationDateSeconds: null,
   });
+  return { torrent, areas: areaRows(image, extents) };
 }

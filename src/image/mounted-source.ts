@@ -4,11 +4,40 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { refusedTarget } from "../errors.ts";
 
 export interface Mount {
   /** `/dev/sda1` as /proc/self/mountinfo names it. */
   readonly device: string;
   readonly folder: string;
+}
+
+/** Throws Failure (exit 4) for a disk with a read-write mount; with `force` it is but warned of. */
+export function refuseMounted(
+  source: { readonly path: string; readonly deviceId: string },
+  force: boolean,
+  warn: (code: string, message: string) => void,
+): void {
+  const mount = readWriteMountOf(source.deviceId);
+  if (mount === null) return;
+  const what = `${source.path} is being written to: ${mount.device} is mounted read-write on ${mount.folder}`;
+  if (!force)
+    throw refusedTarget(
+      "source-mounted",
+      `${what}; unmount it, remount it read-only, or capture it as it is with --force`,
+    );
+  warn("source-mounted", `${what}; the image may be inconsistent`);
+}
+
+/** Is that partition of the disk (0: the disk itself) or what is built on it mounted read-write? */
+export function isMountedReadWrite(deviceId: string, partition: number): boolean {
+  if (partition === 0) return readWriteMountOf(deviceId) !== null;
+  const folder = `/sys/dev/block/${deviceId}`;
+  if (!existsSync(folder)) return false;
+  const found = readdirSync(folder)
+    .map((entry) => join(folder, entry))
+    .find((path) => existsSync(join(path, "partition")) && numberIn(join(path, "partition")) === String(partition));
+  return found !== undefined && readWriteMountOf(numberOf(found)) !== null;
 }
 
 /** The first read-write mount of the block device `deviceId` (`major:minor`) or of what is built on it, or null. */
@@ -43,8 +72,13 @@ function collect(deviceId: string, devices: Set<string>, names: Set<string>): vo
   for (const holder of readdirSync(holders)) collect(numberOf(join(holders, holder)), devices, names);
 }
 
+/** `major:minor`. */
 function numberOf(folder: string): string {
-  return readFileSync(join(folder, "dev"), "utf8").trim();
+  return numberIn(join(folder, "dev"));
+}
+
+function numberIn(path: string): string {
+  return readFileSync(path, "utf8").trim();
 }
 
 function nameOf(folder: string): string {

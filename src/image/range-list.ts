@@ -12,6 +12,13 @@ export class RangeList {
   #count = 0;
   #totalBytes = 0;
 
+  /** A list of the same ranges, with arrays of its own. */
+  static from(table: RangeTable): RangeList {
+    const list = new RangeList();
+    for (let i = 0; i < table.count; i++) list.push(table.diskOffsetBytes[i], table.lengthBytes[i]);
+    return list;
+  }
+
   get count(): number {
     return this.#count;
   }
@@ -84,4 +91,19 @@ export function complement(list: RangeList, diskBytes: number): RangeList {
   }
   if (diskBytes > position) rest.push(position, diskBytes - position);
   return rest;
+}
+
+/** What lies in both lists; each ascends without overlap. */
+export function intersection(a: RangeList, b: RangeList): RangeList {
+  const both = new RangeList();
+  for (let i = 0, j = 0; i < a.count && j < b.count; ) {
+    const start = Math.max(a.offsetAt(i), b.offsetAt(j));
+    const aEnd = a.offsetAt(i) + a.lengthAt(i);
+    const bEnd = b.offsetAt(j) + b.lengthAt(j);
+    const end = Math.min(aEnd, bEnd);
+    if (end > start) both.push(start, end - start);
+    if (aEnd < bEnd) i++;
+    else j++;
+  }
+  return both;
 }

@@ -5,7 +5,7 @@ import type { Reactor } from "../kernel/reactor.ts";
 import type { RangeTable } from "../torrent/types.ts";
 import { KiB } from "../units.ts";
 import { dataRangesOf } from "./data-ranges.ts";
-import { RangeList } from "./range-list.ts";
+import { intersection, RangeList } from "./range-list.ts";
 import { ReadAhead, READS_MAX } from "./read-ahead.ts";
 import type { DiskRange } from "./verify.ts";
 import { Interrupted, type WorkControl } from "./work-thread.ts";
@@ -22,21 +22,6 @@ export function zeroRangesToRead(disk: OpenDisk, zeroRanges: RangeTable): RangeL
   return disk.kind === "block"
     ? wanted
     : intersection(wanted, dataRangesOf(disk.bufferedFd, disk.path, disk.sizeBytes));
-}
-
-/** What lies in both lists; each ascends without overlap. */
-export function intersection(a: RangeList, b: RangeList): RangeList {
-  const both = new RangeList();
-  for (let i = 0, j = 0; i < a.count && j < b.count; ) {
-    const start = Math.max(a.offsetAt(i), b.offsetAt(j));
-    const aEnd = a.offsetAt(i) + a.lengthAt(i);
-    const bEnd = b.offsetAt(j) + b.lengthAt(j);
-    const end = Math.min(aEnd, bEnd);
-    if (end > start) both.push(start, end - start);
-    if (aEnd < bEnd) i++;
-    else j++;
-  }
-  return both;
 }
 
 /** Reads the ranges. Returns the runs of blocks that are not zero, in order. Throws DiskFault or Interrupted. */

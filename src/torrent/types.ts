@@ -29,7 +29,10 @@ export interface ImageInfo {
   readonly sectorBytes: number;
   readonly kind: "disk" | "partition" | "file";
   readonly zeroRanges: RangeTable;
-  /** The partition table as `sfdisk --json` prints it, where the source is a disk that has one. */
+  /**
+   * The partition table as `sfdisk --json` prints it, where the source is a disk that has one; without the device's
+   * name, and with a number for each node, so that equal disks give equal torrents.
+   */
   readonly partitions?: string;
   /** Filesystem types in the order of the partitions (one for a partition), "" where there is none known. */
   readonly filesystems?: readonly string[];

@@ -34,7 +34,7 @@ async function filledDevice(scope: Scope): Promise<string> {
 describe.skipIf(!isRoot)("a device with a filesystem", () => {
   scopedTest("is captured, deployed to a dirty device, and mounts there", async (scope) => {
     const source = await filledDevice(scope);
-    const torrent = await capture(scope, source, join(scope.tempDir(), "room.torrent"));
+    const torrent = await capture(scope, source, join(scope.tempDir(), "room.torrent"), "--extents", "data");
     const seeder = await loopbackSeeder(scope, torrent, source);
     const target = loopDevice(scope, DISK_BYTES, { dirty: true }).path;
     await deploy(scope, torrent, target, [seeder.peer], ["--verify"]);
@@ -48,7 +48,15 @@ describe.skipIf(!isRoot)("a device with a filesystem", () => {
 
   scopedTest("is imaged again after a small change by fetching that change alone", async (scope) => {
     const source = await filledDevice(scope);
-    const torrent = await capture(scope, source, join(scope.tempDir(), "room.torrent"), "--piece-size", "256K");
+    const torrent = await capture(
+      scope,
+      source,
+      join(scope.tempDir(), "room.torrent"),
+      "--piece-size",
+      "256K",
+      "--extents",
+      "data",
+    );
     const target = loopDevice(scope, DISK_BYTES).path;
     const seeder = await loopbackSeeder(scope, torrent, source);
     await deploy(scope, torrent, target, [seeder.peer]);

@@ -3,6 +3,7 @@
  * something else than it promises, or where what it accepted breaks a property.
  */
 import type { SeededRandom } from "../harness/random.ts";
+import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
@@ -14,11 +15,13 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   address: fuzzAddress,
   bencode: fuzzBencode,
   bitfield: fuzzBitfield,
+  "domain-map": fuzzDomainMap,
   extensions: fuzzExtensions,
   frames: fuzzFrames,
   handshake: fuzzHandshake,
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
+  "partition-table": fuzzPartitionTable,
   ranges: fuzzRanges,
   zstd: fuzzZstdFrame,
 };

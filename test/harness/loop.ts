@@ -1,13 +1,13 @@
 /** Loop devices: real block devices for tests, backed by files of the scope. */
 import { join } from "node:path";
-import { fillRandom, sparseFile } from "./image.ts";
+import { type Extent, fillRandom, sparseFile } from "./image.ts";
 import { run } from "./process.ts";
 import { isStale, type Scope } from "./scope.ts";
 
 export interface LoopOptions {
   readonly sectorBytes?: 512 | 4096;
-  /** Random bytes everywhere before the test, as on a disk that was used. */
-  readonly dirty?: boolean;
+  /** Random bytes everywhere before the test, as on a disk that was used; a number makes other ones. */
+  readonly dirty?: boolean | number;
   readonly readOnly?: boolean;
   /** On the disk instead of in memory. */
   readonly onDisk?: boolean;
@@ -18,6 +18,14 @@ export interface LoopDevice {
   readonly backingPath: string;
 }
 
+/** A part of a device or file as a device. */
+export function loopPart(scope: Scope, path: string, { offsetBytes, lengthBytes }: Extent): string {
+  const part = ["--offset", String(offsetBytes), "--sizelimit", String(lengthBytes)];
+  const device = run(["losetup", "--find", "--show", ...part, path]).trim();
+  scope.defer(() => void run(["losetup", "--detach", device]));
+  return device;
+}
+
 let swept = false;
 
 /** A new loop device of `lengthBytes`. */
@@ -25,7 +33,7 @@ export function loopDevice(scope: Scope, lengthBytes: number, options: LoopOptio
   sweepStale();
   const backingPath = join(options.onDisk ? scope.tempDir() : scope.ramDir(), "backing");
   sparseFile(backingPath, lengthBytes);
-  if (options.dirty) fillRandom(backingPath, lengthBytes);
+  if (options.dirty) fillRandom(backingPath, lengthBytes, options.dirty === true ? undefined : options.dirty);
   const flags = ["--sector-size", String(options.sectorBytes ?? 512), ...(options.readOnly ? ["--read-only"] : [])];
   const path = run(["losetup", "--find", "--show", ...flags, backingPath]).trim();
   scope.defer(() => void run(["losetup", "--detach", path]));

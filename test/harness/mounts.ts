@@ -6,18 +6,19 @@ import type { Scope } from "./scope.ts";
 
 /** Mounts a device on a new folder; returns the folder. */
 export function mountDevice(scope: Scope, device: string): string {
-  return mount(scope, [device]);
+  return mountWith(scope, ["mount", device]);
 }
 
 /** A filesystem in memory that is full after `lengthBytes`. */
 export function smallTmpfs(scope: Scope, lengthBytes: number): string {
-  return mount(scope, ["-t", "tmpfs", "-o", `size=${lengthBytes}`, "tmpfs"]);
+  return mountWith(scope, ["mount", "-t", "tmpfs", "-o", `size=${lengthBytes}`, "tmpfs"]);
 }
 
-function mount(scope: Scope, args: readonly string[]): string {
+/** Mounts by that command, to which a new folder is added; returns the folder. */
+export function mountWith(scope: Scope, command: readonly string[]): string {
   const folder = join(scope.tempDir(), "mount");
   mkdirSync(folder);
-  run(["mount", ...args, folder]);
+  run([...command, folder]);
   scope.defer(() => unmount(folder));
   return folder;
 }

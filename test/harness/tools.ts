@@ -12,13 +12,30 @@ const PACKAGES: Record<string, string> = {
   tc: "iproute2",
   curl: "curl",
   losetup: "mount",
+  sfdisk: "fdisk",
+  sgdisk: "gdisk",
+  mcopy: "mtools",
+  mdel: "mtools",
+  "mkfs.xfs": "xfsprogs",
+  "mkfs.btrfs": "btrfs-progs",
+  btrfs: "btrfs-progs",
+  "mkfs.f2fs": "f2fs-tools",
+  "sload.f2fs": "f2fs-tools",
+  "mkfs.ntfs": "ntfs-3g",
+  "mkfs.fat": "dosfstools",
+  "mkfs.exfat": "exfatprogs",
+  "mount.exfat-fuse": "exfat-fuse",
 };
 
 /** Fails with the package's name where a tool is missing. */
 export function needTools(...names: string[]): void {
   for (const name of names) {
-    if (!Bun.which(name)) throw new Error(`${name} is not installed: apt-get install ${PACKAGES[name] ?? name}`);
+    if (!Bun.which(name)) throw new Error(`${name} is not installed: apt-get install ${packageOf(name)}`);
   }
+}
+
+function packageOf(name: string): string {
+  return PACKAGES[name] ?? (name.startsWith("partclone.") ? "partclone" : name);
 }
 
 /** The system's Python, which is the one that Debian's python3-libtorrent belongs to. */

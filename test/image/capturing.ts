@@ -30,6 +30,7 @@ export function captureHere(
     trackers: [],
     pieceBytes: null,
     extents: "data",
+    survey: null,
     ezio: false,
     mergeGapBytes: 65536,
     name: "image",

@@ -1,0 +1,138 @@
+/**
+ * Other people's programs that know filesystems and partition tables (partclone, sfdisk, blkid, losetup): run
+ * to their end, their words kept, a missing one told with the Debian package that has it.
+ *
+ * What a program writes goes to files without a name (unlinked as soon as they are open), not through pipes:
+ * a used map can be larger than memory should hold, Bun now and then misses the end of a pipe, and a process
+ * that is killed leaves nothing behind. They run beside the event loop, so a signal is answered meanwhile.
+ */
+import { closeSync, openSync, readSync, unlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ExitCode, Failure } from "../errors.ts";
+import { KiB, MiB } from "../units.ts";
+import { Interrupted } from "./work-thread.ts";
+
+export interface Tool {
+  readonly program: string;
+  /** The Debian package that has it; other distributions' names are alike. */
+  readonly package: string;
+}
+
+export interface ToolRun {
+  /** 128 and more: a signal ended it. */
+  readonly exitCode: number;
+  readonly stderr: string;
+}
+
+export interface ToolText extends ToolRun {
+  readonly stdout: string;
+}
+
+/** What tools that answer in a few lines may write: 256 partitions as JSON are 80 KiB. */
+const TEXT_BYTES_MAX = 1 * MiB;
+const CHUNK_BYTES = 256 * KiB;
+
+let scratchFiles = 0;
+
+/** A temporary file without a name. Whoever makes it closes it. */
+export class ScratchFile {
+  readonly fd: number;
+
+  constructor() {
+    const path = join(tmpdir(), `.diskswarm-${process.pid}-${scratchFiles++}.tmp`);
+    this.fd = openSync(path, "wx+", 0o600);
+    unlinkSync(path);
+  }
+
+  /** Hands what was written to `visit`, in order; the bytes are valid during the call. */
+  read(visit: (bytes: Uint8Array) => void): void {
+    const chunk = new Uint8Array(CHUNK_BYTES);
+    for (let position = 0; ; ) {
+      const length = readSync(this.fd, chunk, 0, chunk.length, position);
+      if (length === 0) return;
+      visit(chunk.subarray(0, length));
+      position += length;
+    }
+  }
+
+  /** The first `TEXT_BYTES_MAX` bytes. */
+  text(): string {
+    const bytes = new Uint8Array(TEXT_BYTES_MAX);
+    const length = readSync(this.fd, bytes, 0, bytes.length, 0);
+    return new TextDecoder().decode(bytes.subarray(0, length));
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}
+
+/**
+ * Runs a tool to its end with its standard output in `output`. Throws Failure (exit 1) where it is not
+ * installed, and Interrupted when `signal` aborts, after the tool was ended.
+ */
+export async function runTool(
+  tool: Tool,
+  args: readonly string[],
+  output: ScratchFile,
+  signal: AbortSignal | null,
+): Promise<ToolRun> {
+  const path = Bun.which(tool.program);
+  if (path === null) throw missingTool(tool);
+  const errors = new ScratchFile();
+  try {
+    // Their messages are looked at and shown: in English whatever the user's language is.
+    const env = { ...process.env, LC_ALL: "C", LANGUAGE: "" };
+    const child = Bun.spawn([path, ...args], { stdio: ["ignore", output.fd, errors.fd], env });
+    const end = () => child.kill();
+    signal?.addEventListener("abort", end);
+    if (signal?.aborted) end();
+    await child.exited;
+    signal?.removeEventListener("abort", end);
+    if (signal?.aborted) throw new Interrupted("stopped");
+    return { exitCode: child.exitCode ?? 128, stderr: errors.text() };
+  } finally {
+    errors.close();
+  }
+}
+
+/** The same for a tool that answers in a few lines. */
+export async function runToolForText(
+  tool: Tool,
+  args: readonly string[],
+  signal: AbortSignal | null,
+): Promise<ToolText> {
+  const output = new ScratchFile();
+  try {
+    const run = await runTool(tool, args, output, signal);
+    return { ...run, stdout: output.text() };
+  } finally {
+    output.close();
+  }
+}
+
+export function missingTool(tool: Tool): Failure {
+  return toolFailure("tool-missing", `${tool.program} is not installed: install the package ${tool.package}`);
+}
+
+/** Failure where the tool does not know an option that it was given; nothing where it ended for another reason. */
+export function throwIfTooOld(tool: Tool, run: ToolRun): void {
+  if (!/unrecognized option|invalid option|unknown option/i.test(run.stderr)) return;
+  const what = `this ${tool.program} does not know an option that is needed`;
+  throw toolFailure("tool-too-old", `${what}: install a newer package ${tool.package}`);
+}
+
+/** What a capture can always do is to look at no partition and no filesystem. */
+export function toolFailure(code: string, problem: string): Failure {
+  return new Failure(ExitCode.failed, code, `${problem}, or capture every byte that is not zero with --extents data`);
+}
+
+/** The last line that says why a tool failed, or how it ended. One line, without its progress display. */
+export function reasonOf(run: ToolRun): string {
+  const lines = run.stderr
+    .split(/[\r\n]+/)
+    .map((line) => line.replace(/[\x00-\x1f\x7f]/g, " ").trim())
+    .filter((line) => line !== "" && !/^partclone fail|^total time|^elapsed|^current block|^try '/i.test(line));
+  return lines.at(-1)?.slice(0, 200) ?? `it ended with ${run.exitCode} and without a word`;
+}

@@ -1,0 +1,428 @@
+/** capture of disks in every state: what is refused and why, what --force makes of it, and that nothing is left behind. */
+import { describe, expect } from "bun:test";
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { type DoneEvent, fail, type Run, start, succeed } from "../harness/diskswarm.ts";
+import { filesystemOf, testFiles } from "../harness/filesystems.ts";
+import { writeFully } from "../harness/image.ts";
+import { loopDevice, loopPart } from "../harness/loop.ts";
+import { mountDevice } from "../harness/mounts.ts";
+import { run, until } from "../harness/process.ts";
+import { type Scope, scopedTest } from "../harness/scope.ts";
+import { isRoot } from "../harness/tools.ts";
+
+const MIB = 1024 * 1024;
+const DISK_BYTES = 64 * MIB;
+const REFUSED = 4;
+const FAILED = 1;
+
+interface Row {
+  readonly name: string;
+  readonly filesystem: string;
+  readonly unusedBytes: number;
+  readonly why: string;
+}
+
+function rowsOf(done: DoneEvent): readonly Row[] {
+  return done.areas as readonly Row[];
+}
+
+function warningsOf(run: Run): string[] {
+  return run.events.filter(({ event }) => event === "warning").map(({ code }) => String(code));
+}
+
+/** Loop devices over a disk or file, as the survey makes them. */
+function viewsOf(source: string): string {
+  return run(["losetup", "--associated", source]).trim();
+}
+
+/** The capture must fail in one line, and leave neither files nor loop devices. */
+async function expectFailure(
+  scope: Scope,
+  source: string,
+  exitCode: number,
+  message: RegExp,
+  flags: readonly string[] = [],
+  env: Record<string, string> = {},
+): Promise<void> {
+  const [folder, temporary] = [scope.ramDir(), scope.ramDir()];
+  const words = ["capture", source, "-o", join(folder, "image.torrent"), "--save", join(folder, "copy.raw"), ...flags];
+  const before = viewsOf(source);
+  const { stderr } = await fail(scope, words, exitCode, message, { env: { TMPDIR: temporary, ...env } });
+  expect(stderr.trim().split("\n")).toHaveLength(1);
+  expect([...readdirSync(folder), ...readdirSync(temporary)]).toEqual([]);
+  await until("no loop device is left", () => viewsOf(source) === before);
+}
+
+async function captured(scope: Scope, source: string, ...flags: string[]): Promise<{ done: DoneEvent; run: Run }> {
+  const run = await succeed(scope, ["capture", source, "-o", join(scope.ramDir(), "image.torrent"), ...flags]);
+  return { done: await run.done(), run };
+}
+
+/** A dirty device with an ext4 filesystem. */
+function ext4Device(scope: Scope): { path: string; backingPath: string } {
+  const device = loopDevice(scope, DISK_BYTES, { dirty: 5 });
+  filesystemOf("ext4").make(device.path);
+  return device;
+}
+
+function partitioned(scope: Scope, lengthBytes: number, ...script: string[]): string {
+  const { path } = loopDevice(scope, lengthBytes, { dirty: 6 });
+  const made = Bun.spawnSync(["sfdisk", "--quiet", "--wipe", "always", path], {
+    stdin: Buffer.from(script.join("\n")),
+  });
+  expect(made.exitCode).toBe(0);
+  return path;
+}
+
+function overwrite(path: string, offsetBytes: number, change: (bytes: Buffer) => void, lengthBytes = 512): void {
+  const fd = openSync(path, "r+");
+  const bytes = Buffer.alloc(lengthBytes);
+  readSync(fd, bytes, 0, lengthBytes, offsetBytes);
+  change(bytes);
+  writeFully(fd, bytes, offsetBytes);
+  closeSync(fd);
+}
+
+/** A PATH with the tools that a survey needs, but for those that are replaced by a script, or by nothing. */
+function toolsWith(scope: Scope, replaced: Record<string, string | null>): Record<string, string> {
+  const folder = join(scope.ramDir(), "tools");
+  mkdirSync(folder);
+  for (const name of [
+    "blkid",
+    "losetup",
+    "sfdisk",
+    "partclone.ext4",
+    "partclone.xfs",
+    "xfs_logprint",
+    "cat",
+    "sleep",
+  ]) {
+    if (!(name in replaced)) symlinkSync(Bun.which(name)!, join(folder, name));
+  }
+  for (const [name, script] of Object.entries(replaced)) {
+    if (script !== null) writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  }
+  return { PATH: folder };
+}
+
+describe.skipIf(!isRoot)("a disk is captured", () => {
+  scopedTest("while a filesystem of it is mounted read-only, by its used blocks", async (scope) => {
+    const { path } = ext4Device(scope);
+    const folder = mountDevice(scope, path);
+    run(["mount", "-o", "remount,ro", folder]);
+    const { done, run: capture } = await captured(scope, path);
+    expect(warningsOf(capture)).toEqual([]);
+    expect(done.unusedBytes).toBeGreaterThan(DISK_BYTES / 2);
+  });
+
+  scopedTest("while it is mounted read-write only by force, and then without a map", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=20M", "size=20M");
+    for (const number of [1, 2]) {
+      const [start, size] = run(["partx", "-n", String(number), "-g", "-o", "START,SECTORS", disk])
+        .trim()
+        .split(/\s+/);
+      run(["addpart", disk, String(number), start, size]);
+      scope.defer(() => void Bun.spawnSync(["delpart", disk, String(number)]));
+      filesystemOf("ext4").make(`${disk}p${number}`);
+    }
+    mountDevice(scope, `${disk}p2`);
+    await expectFailure(scope, disk, REFUSED, /p2 is mounted read-write on .*--force/);
+    const { done, run: capture } = await captured(scope, disk, "--force");
+    expect(warningsOf(capture)).toContain("source-mounted");
+    const rows = rowsOf(done);
+    expect(rows[1]).toMatchObject({ name: "partition 1", filesystem: "ext4" });
+    expect(rows[1].unusedBytes).toBeGreaterThan(0);
+    expect(rows[2]).toMatchObject({ name: "partition 2", filesystem: "ext4", unusedBytes: 0 });
+  });
+
+  scopedTest("with LUKS and unknown partitions as data, without losing a byte", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=16M", "size=16M");
+    overwrite(disk, 1 * MIB, (bytes) => bytes.fill(0).write("LUKS\xba\xbe\x00\x01", "latin1"), 1024);
+    const { done } = await captured(scope, disk);
+    expect(rowsOf(done).map(({ filesystem, unusedBytes }) => [filesystem, unusedBytes])).toEqual([
+      ["", 0],
+      ["crypto_LUKS", 0],
+      ["", 0],
+      ["", 0],
+    ]);
+    expect(done.unusedBytes).toBe(0);
+    expect(rowsOf(done)[1].why).toContain("encrypted");
+  });
+
+  scopedTest("in full where a partition table and a filesystem claim it both", async (scope) => {
+    const { path } = ext4Device(scope);
+    const made = Bun.spawnSync(["sfdisk", "--quiet", "--wipe", "never", path], {
+      stdin: Buffer.from("label: dos\nsize=8M\n"),
+    });
+    expect(made.exitCode).toBe(0);
+    const { done, run: capture } = await captured(scope, path);
+    expect(warningsOf(capture)).toEqual(["several-signatures"]);
+    expect(done.unusedBytes).toBe(0);
+  });
+
+  scopedTest("without a filesystem or table: as data, but not where maps were asked for", async (scope) => {
+    const { path } = loopDevice(scope, 8 * MIB, { dirty: 7 });
+    expect((await captured(scope, path)).done).toMatchObject({ bytesTotal: 8 * MIB, unusedBytes: 0 });
+    await expectFailure(scope, path, FAILED, /no filesystem that partclone knows/, ["--extents", "partclone"]);
+  });
+
+  scopedTest("and so is an image file whose filesystems are asked for", async (scope) => {
+    const { backingPath } = ext4Device(scope);
+    const { done } = await captured(scope, backingPath, "--extents", "partclone");
+    expect(done.unusedBytes).toBeGreaterThan(DISK_BYTES / 2);
+    expect((await captured(scope, backingPath)).done).toMatchObject({ unusedBytes: 0, areas: [] });
+  });
+
+  scopedTest("with what lies between its filesystem's end and its own", async (scope) => {
+    const { path } = ext4Device(scope);
+    run(["e2fsck", "-fy", path]);
+    run(["resize2fs", path, "32M"]);
+    const { done } = await captured(scope, path);
+    // Its random bytes are no zeros, and no map speaks of them.
+    expect(done.bytesTotal).toBeGreaterThanOrEqual(32 * MIB);
+    expect(done.unusedBytes).toBeGreaterThan(16 * MIB);
+    expect(Number(done.unusedBytes)).toBeLessThan(32 * MIB);
+  });
+
+  scopedTest("a partition node like a disk of its own", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "start=2048, size=40M");
+    run(["addpart", disk, "1", "2048", String((40 * MIB) / 512)]);
+    scope.defer(() => void run(["delpart", disk, "1"]));
+    filesystemOf("ext4").make(`${disk}p1`);
+    const { done } = await captured(scope, `${disk}p1`);
+    expect(done).toMatchObject({ kind: "partition", diskBytes: 40 * MIB });
+    expect(rowsOf(done)).toMatchObject([{ name: "all of it", filesystem: "ext4" }]);
+    expect(done.unusedBytes).toBeGreaterThan(10 * MIB);
+  });
+});
+
+/** How a filesystem looks after the power went, by one field each. */
+const UNCLEAN: Record<string, { type: string; message: RegExp; spoil(device: string): void }> = {
+  "Btrfs with a log tree": {
+    type: "btrfs",
+    message: /btrfs .* log tree .* --force/,
+    spoil: (device) => overwrite(device, 65536, (bytes) => bytes.writeBigUInt64LE(0x1234000n, 0x60)),
+  },
+  "Btrfs over two devices": {
+    type: "btrfs",
+    message: /btrfs .* 2 devices/,
+    spoil: (device) => overwrite(device, 65536, (bytes) => bytes.writeBigUInt64LE(2n, 0x88)),
+  },
+  "exFAT that is marked": {
+    type: "exfat",
+    message: /exfat .* dirty/,
+    spoil: (device) => overwrite(device, 0, (bytes) => bytes.writeUInt16LE(2, 106)),
+  },
+  "FAT by partclone's word": {
+    type: "vfat",
+    message: /vfat .* partclone\.vfat says: .*valid state/,
+    // FAT[1] of FAT32: bit 27 is cleared while the volume is in use.
+    spoil: (device) =>
+      overwrite(device, 0, (boot) => {
+        const fat = boot.readUInt16LE(14) * 512;
+        overwrite(device, fat, (bytes) => bytes.writeUInt32LE((bytes.readUInt32LE(4) & ~0x08000000) >>> 0, 4));
+      }),
+  },
+  "F2FS that was not unmounted": {
+    type: "f2fs",
+    message: /f2fs .* not unmounted/,
+    spoil: (device) =>
+      overwrite(device, 1024, (superblock) => {
+        const first = superblock.readUInt32LE(76) * 4096;
+        for (const pack of [first, first + 512 * 4096])
+          overwrite(device, pack, (bytes) => void bytes.writeUInt32LE((bytes.readUInt32LE(132) & ~1) >>> 0, 132));
+      }),
+  },
+};
+
+describe.skipIf(!isRoot)("a filesystem that was not left in order is refused:", () => {
+  for (const [name, { type, message, spoil }] of Object.entries(UNCLEAN)) {
+    scopedTest(name, async (scope) => {
+      const filesystem = filesystemOf(type);
+      const { path } = loopDevice(scope, filesystem.lengthBytes);
+      filesystem.make(path);
+      spoil(path);
+      await expectFailure(scope, path, REFUSED, message);
+      const { done, run: capture } = await captured(scope, path, "--force");
+      expect(warningsOf(capture)).toEqual(["filesystem-unclean"]);
+      expect(done.unusedBytes).toBe(0);
+    });
+  }
+
+  for (const type of ["ext4", "xfs"]) {
+    scopedTest(`${type} as the power leaves it`, async (scope) => {
+      const filesystem = filesystemOf(type);
+      const { path, backingPath } = loopDevice(scope, filesystem.lengthBytes);
+      filesystem.make(path);
+      const mount = mountDevice(scope, path);
+      for (const { name, bytes } of testFiles(4, 1 * MIB)) writeFileSync(join(mount, name), bytes);
+      run(["sync", "--file-system", mount]);
+      run(["blockdev", "--flushbufs", path]);
+      const after = join(scope.ramDir(), "crashed");
+      copyFileSync(backingPath, after);
+      await expectFailure(scope, after, REFUSED, new RegExp(`${type} .* not replayed`), ["--extents", "partclone"]);
+      const crashed = loopPart(scope, after, { offsetBytes: 0, lengthBytes: filesystem.lengthBytes });
+      const { done } = await captured(scope, crashed, "--force");
+      expect(done.unusedBytes).toBe(0);
+    });
+  }
+});
+
+describe.skipIf(!isRoot)("a partition table that is damaged is refused:", () => {
+  const LAST_LBA = DISK_BYTES / 512 - 1;
+  const DAMAGE: Record<string, { lba: number; message: RegExp; change(bytes: Buffer): void }> = {
+    "a primary header that is gone": { lba: 1, message: /primary GPT .* is missing/, change: (bytes) => bytes.fill(0) },
+    "a primary header with a flipped bit": {
+      lba: 1,
+      message: /primary GPT .* checksum/,
+      change: (bytes) => void bytes.writeUInt8(bytes[60] ^ 1, 60),
+    },
+    "primary entries with a flipped bit": {
+      lba: 2,
+      message: /primary GPT .* entries with a wrong checksum/,
+      change: (bytes) => void bytes.writeUInt8(bytes[20] ^ 1, 20),
+    },
+    "a backup header that is gone": {
+      lba: LAST_LBA,
+      message: /backup GPT .* is missing/,
+      change: (bytes) => bytes.fill(0),
+    },
+  };
+  for (const [name, { lba, message, change }] of Object.entries(DAMAGE)) {
+    scopedTest(name, async (scope) => {
+      const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=20M", "size=20M");
+      overwrite(disk, lba * 512, change);
+      await expectFailure(scope, disk, REFUSED, message);
+      const { done, run: capture } = await captured(scope, disk, "--force");
+      expect(warningsOf(capture)).toEqual(["gpt-damaged"]);
+      expect(rowsOf(done).map(({ name }) => name)).toContain("partition 2");
+      // What the message advises.
+      run(["sgdisk", "--move-second-header", disk]);
+      expect(warningsOf((await captured(scope, disk)).run)).toEqual([]);
+    });
+  }
+
+  scopedTest("both copies of a GPT", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=20M");
+    for (const lba of [1, LAST_LBA]) overwrite(disk, lba * 512, (bytes) => bytes.fill(0));
+    await expectFailure(scope, disk, REFUSED, /primary GPT .* backup is damaged too/);
+    const { done } = await captured(scope, disk, "--force");
+    expect(done.unusedBytes).toBe(0);
+  });
+
+  const partitionEntry = (number: number) => 446 + (number - 1) * 16;
+  scopedTest("partitions that overlap", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: dos", "size=20M", "size=20M");
+    overwrite(disk, 0, (mbr) => mbr.writeUInt32LE(30_000, partitionEntry(2) + 8));
+    await expectFailure(scope, disk, REFUSED, /partition 2 overlaps 1/);
+    const { done, run: capture } = await captured(scope, disk, "--force");
+    expect(warningsOf(capture)).toEqual(["partition-table"]);
+    expect(done.unusedBytes).toBe(0);
+  });
+
+  scopedTest("a partition beyond the end", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: dos", "size=20M", "size=20M");
+    overwrite(disk, 0, (mbr) => mbr.writeUInt32LE(1_000_000, partitionEntry(2) + 12));
+    await expectFailure(scope, disk, REFUSED, /partition 2 ends beyond the disk/);
+  });
+
+  scopedTest("but a hybrid MBR is none, and stays what it is", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=20M", "size=20M");
+    run(["sgdisk", "--hybrid", "1:2", disk]);
+    const { done, run: capture } = await captured(scope, disk);
+    expect(warningsOf(capture)).toEqual([]);
+    expect(rowsOf(done).map(({ name }) => name)).toContain("partition 2");
+  });
+});
+
+describe.skipIf(!isRoot)("a tool that", () => {
+  const GOOD_HEAD = "printf '0x04000000 ?\\n0x00000000 0x00100000 +\\n'";
+  const CASES: Record<string, { tools: Record<string, string | null>; exitCode: number; message: RegExp }> = {
+    "is missing, partclone,": {
+      tools: { "partclone.ext4": null },
+      exitCode: FAILED,
+      message: /partclone\.ext4 is not installed: install the package partclone, or .*--extents data/,
+    },
+    "is missing, blkid,": { tools: { blkid: null }, exitCode: FAILED, message: /install the package util-linux/ },
+    "is missing, losetup,": { tools: { losetup: null }, exitCode: FAILED, message: /install the package mount/ },
+    "does not know an option, partclone,": {
+      tools: { "partclone.ext4": `echo "partclone.ext4: invalid option -- 'D'" >&2` },
+      exitCode: FAILED,
+      message: /install a newer package partclone/,
+    },
+    "does not know an option, blkid,": {
+      tools: { blkid: `echo "blkid: unrecognized option '-p'" >&2; exit 4` },
+      exitCode: FAILED,
+      message: /install a newer package util-linux/,
+    },
+    "fails without a word": {
+      tools: { "partclone.ext4": "exit 3" },
+      exitCode: REFUSED,
+      message: /ended with 3 and without a word/,
+    },
+    "is killed": { tools: { "partclone.ext4": "kill -9 $$" }, exitCode: REFUSED, message: /ended with 1\d\d/ },
+    "says nothing": { tools: { "partclone.ext4": "exit 0" }, exitCode: REFUSED, message: /broken: it is empty/ },
+    "stops in mid-map": { tools: { "partclone.ext4": GOOD_HEAD }, exitCode: REFUSED, message: /broken: it ends at/ },
+    "tells of a larger filesystem than the partition": {
+      tools: { "partclone.ext4": "printf '0x08000000 ?\\n0x00000000 0x08000000 +\\n'" },
+      exitCode: REFUSED,
+      message: /has 134217728 bytes and its partition 67108864/,
+    },
+    "rambles, and fails,": {
+      tools: { "partclone.ext4": "printf 'a\\033[2Jb\\r\\nlast word\\n' >&2; exit 1" },
+      exitCode: REFUSED,
+      message: /partclone\.ext4 says: last word; /,
+    },
+  };
+  for (const [name, { tools, exitCode, message }] of Object.entries(CASES)) {
+    scopedTest(`${name} ends the capture in one line`, async (scope) => {
+      const { path } = ext4Device(scope);
+      await expectFailure(scope, path, exitCode, message, [], toolsWith(scope, tools));
+    });
+  }
+
+  scopedTest("reads no partition tables (sfdisk without --json) ends the capture", async (scope) => {
+    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=20M");
+    const old = toolsWith(scope, { sfdisk: `echo "sfdisk: unrecognized option '--json'" >&2; exit 1` });
+    await expectFailure(scope, disk, FAILED, /install a newer package fdisk/, [], old);
+    await expectFailure(scope, disk, FAILED, /install the package fdisk/, [], toolsWith(scope, { sfdisk: null }));
+    const nothing = toolsWith(scope, { sfdisk: null, blkid: null, losetup: null, "partclone.ext4": null });
+    const words = ["capture", disk, "-o", join(scope.ramDir(), "x.torrent"), "--extents", "data"];
+    await succeed(scope, words, { env: nothing });
+  });
+
+  scopedTest("takes long is ended with the capture", async (scope) => {
+    const { path } = ext4Device(scope);
+    const folder = scope.ramDir();
+    const started = join(folder, "started");
+    const env = toolsWith(scope, { "partclone.ext4": `echo $$ > ${started}; exec sleep 1000` });
+    const torrent = join(folder, "image.torrent");
+    const capture = start(scope, ["capture", path, "-o", torrent], { env });
+    await until("partclone runs", () => readdirSync(folder).length > 0);
+    capture.child.signal("SIGINT");
+    await capture.expectExit(130);
+    expect(readdirSync(folder)).toEqual(["started"]);
+    await until("no loop device is left", () => viewsOf(path) === "");
+  });
+
+  scopedTest("is killed with the capture leaves no loop device", async (scope) => {
+    const { path } = ext4Device(scope);
+    const folder = scope.ramDir();
+    const env = toolsWith(scope, { "partclone.ext4": `echo $$ > ${join(folder, "started")}; exec sleep 2` });
+    const capture = start(scope, ["capture", path, "-o", join(folder, "image.torrent")], { env });
+    await until("partclone runs", () => readdirSync(folder).length > 0);
+    expect(viewsOf(path)).not.toBe("");
+    await capture.child.kill();
+    await until("the loop device is gone", () => viewsOf(path) === "");
+  });
+});
