@@ -1,5 +1,7 @@
 /** `deploy`: fetches an image from a swarm and writes it to a disk, with the proof that it is there. */
+import { statSync } from "node:fs";
 import { ExitCode } from "../errors.ts";
+import { moveBackupGpt } from "../image/move-backup-gpt.ts";
 import type { PeerEvent, PeerHandle } from "../peer/api.ts";
 import { startPeer } from "../peer/handle.ts";
 import { formatBytes, parseDuration, parseSize } from "../units.ts";
@@ -53,7 +55,9 @@ export const deploy = defineCommand({
   details: `
 The torrent is a file, an http(s) URL or a magnet link; the target is a disk or partition, or with
 --force a file. The target's content is lost. It is refused before anything is written if it is
-mounted, in use or too small. A deployment that was interrupted continues when it is started again.`,
+mounted, in use or too small. A deployment that was interrupted continues when it is started again.
+On a disk that is larger than the image's, sfdisk or sgdisk moves the backup GPT to its end, last of all
+(after --linger); verify will name the piece with the table as changed then.`,
   options: OPTIONS,
   examples: [
     "diskswarm deploy http://10.0.0.1:6969/torrents/classroom.torrent /dev/sda",
@@ -115,11 +119,24 @@ class DeployRun {
     try {
       await this.peer.finished;
       await this.verification;
-      return this.isDone ? ExitCode.done : ExitCode.interrupted;
+      if (!this.isDone) return ExitCode.interrupted;
+      await this.fitTable();
+      return ExitCode.done;
     } finally {
       signal.removeEventListener("abort", stop);
       await this.discovery?.stop();
     }
+  }
+
+  /** At the very end, since it changes what a lingering node serves: a larger disk gets its backup GPT at its own end. */
+  private async fitTable(): Promise<void> {
+    const { output } = this.context;
+    if (!statSync(this.target).isBlockDevice()) return;
+    const outcome = await moveBackupGpt(this.target);
+    if (outcome.type === "left") output.warning("backup-gpt", outcome.problem);
+    if (outcome.type !== "moved") return;
+    output.event("backup-gpt", { target: this.target, fromBytes: outcome.fromBytes });
+    output.line(`${this.target} is larger than the image's disk: its backup GPT was moved to its end`);
   }
 
   private hear(event: PeerEvent): void {

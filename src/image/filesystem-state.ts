@@ -7,7 +7,7 @@
  * XFS alone needs its whole log walked, which is left to xfs_logprint.
  */
 import { KiB } from "../units.ts";
-import type { ReadDisk } from "./gpt-check.ts";
+import type { ReadDisk } from "./disk-reader.ts";
 import { reasonOf, runToolForText, type Tool, toolFailure } from "./external-tool.ts";
 
 const XFS_LOGPRINT: Tool = { program: "xfs_logprint", package: "xfsprogs" };

@@ -6,14 +6,14 @@
  * itself and of its partition entries; the MBR before it has one entry of type 0xEE.
  */
 import { MiB } from "../units.ts";
-
-/** Returns that many bytes of the disk, fewer at its end. */
-export type ReadDisk = (offsetBytes: number, lengthBytes: number) => Buffer;
+import type { ReadDisk } from "./disk-reader.ts";
 
 export interface GptState {
   /** What is wrong with each copy, as words that follow "its header", or null. */
   readonly primary: string | null;
   readonly backup: string | null;
+  /** Where the backup's header is, or should be. */
+  readonly backupOffsetBytes: number;
 }
 
 interface Header {
@@ -32,7 +32,8 @@ export function checkGpt(read: ReadDisk, diskBytes: number, sectorBytes: number)
   const lastLba = Math.floor(diskBytes / sectorBytes) - 1;
   const primary = checkHeader(read, sectorBytes, 1, lastLba);
   const backupLba = primary.problem === null ? primary.alternateLba : lastLba;
-  return { primary: primary.problem, backup: checkHeader(read, sectorBytes, backupLba, lastLba).problem };
+  const backup = checkHeader(read, sectorBytes, backupLba, lastLba);
+  return { primary: primary.problem, backup: backup.problem, backupOffsetBytes: backupLba * sectorBytes };
 }
 
 /** One of the four entries, at any place: a hybrid MBR has others beside it. */

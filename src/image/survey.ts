@@ -6,14 +6,14 @@
  * its header). The boot code, the tables, what lies between partitions, what no map speaks of and every
  * filesystem that is in doubt is read in full. The knowledge is that of the tools; nothing is guessed here.
  */
-import { readSync } from "node:fs";
 import { ExitCode, Failure, refusedTarget } from "../errors.ts";
 import type { RangeTable } from "../torrent/types.ts";
 import { KiB } from "../units.ts";
 import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
+import { diskReader, type ReadDisk } from "./disk-reader.ts";
 import { runToolForText, reasonOf, throwIfTooOld, type Tool, toolFailure } from "./external-tool.ts";
 import { uncleanState, uncleanXfs } from "./filesystem-state.ts";
-import { checkGpt, type ReadDisk } from "./gpt-check.ts";
+import { checkGpt } from "./gpt-check.ts";
 import { isMountedReadWrite, refuseMounted } from "./mounted-source.ts";
 import { partcloneKnows, readUsedMap } from "./partclone.ts";
 import {
@@ -85,10 +85,7 @@ class Surveyor {
     readonly signal: AbortSignal,
   ) {
     this.#taken = new TakenRanges(source.sizeBytes, request.mergeGapBytes);
-    this.#read = (offsetBytes, lengthBytes) => {
-      const bytes = Buffer.alloc(lengthBytes);
-      return bytes.subarray(0, readSync(source.bufferedFd, bytes, 0, lengthBytes, offsetBytes));
-    };
+    this.#read = diskReader(source.bufferedFd);
   }
 
   async run(): Promise<Survey> {

@@ -1,8 +1,9 @@
 /** Whole disks: table, boot code and every partition arrive; what no filesystem uses is neither sent nor touched. */
 import { describe, expect } from "bun:test";
+import { closeSync, openSync, readSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expectSame, gapsBetween } from "../harness/compare.ts";
-import { type Event, succeed } from "../harness/diskswarm.ts";
+import { type Event, fail, type RunOptions, succeed } from "../harness/diskswarm.ts";
 import { type Disk, type DiskPartition, gptDisk, mbrDisk, partitionsOf } from "../harness/disks.ts";
 import { digestsOf, filesystemOf, partcloneRuns } from "../harness/filesystems.ts";
 import { deploy, loopbackSeeder } from "../harness/fixture.ts";
@@ -32,18 +33,25 @@ async function captureDisk(scope: Scope, disk: Disk): Promise<{ torrent: string;
   return { torrent, rows: done.areas as readonly Row[] };
 }
 
-async function deployTo(scope: Scope, torrent: string, disk: Disk, lengthBytes: number): Promise<string> {
+async function deployTo(
+  scope: Scope,
+  torrent: string,
+  disk: Disk,
+  lengthBytes: number,
+  options: RunOptions = {},
+): Promise<{ target: string; events: readonly Event[] }> {
   const target = loopDevice(scope, lengthBytes, { dirty: 4 }).path;
   const seeder = await loopbackSeeder(scope, torrent, disk.path);
-  await deploy(scope, torrent, target, [seeder.peer], ["--verify"]);
+  const { events } = await deploy(scope, torrent, target, [seeder.peer], ["--verify"], options);
   await seeder.run.child.stop();
-  return target;
+  return { target, events };
 }
 
-/** Everything outside of partitions, and of each partition what it holds. */
-async function expectSameDisk(target: string, disk: Disk): Promise<void> {
+/** Everything outside of partitions from `fromBytes`, and of each partition what it holds. */
+async function expectSameDisk(target: string, disk: Disk, fromBytes = 0): Promise<void> {
   const contents = disk.partitions.filter(({ type }) => type !== "");
-  expectSame(target, disk.path, gapsBetween(contents, disk.lengthBytes));
+  const head = { offsetBytes: 0, lengthBytes: fromBytes };
+  expectSame(target, disk.path, gapsBetween([head, ...contents], disk.lengthBytes));
   expect(partitionsOf(target)).toEqual(partitionsOf(disk.path));
   for (const partition of contents) await expectSamePartition(target, disk, partition);
 }
@@ -87,7 +95,8 @@ describe.skipIf(!isRoot)("a whole disk is deployed to an equal one:", () => {
     expect(before).toMatchObject({ unusedBytes: 0, why: "boot code and partition table" });
     expect(swap.sentBytes).toBeLessThanOrEqual(65536);
     expect(after.sentBytes).toBe(after.lengthBytes);
-    const target = await deployTo(scope, torrent, disk, disk.lengthBytes);
+    const { target, events } = await deployTo(scope, torrent, disk, disk.lengthBytes);
+    expect(events.filter(({ event }) => event === "backup-gpt")).toEqual([]);
     expectSoundTable(target);
     expect(run(["sgdisk", "-v", target])).toContain("No problems found");
     await expectSameDisk(target, disk);
@@ -105,9 +114,69 @@ describe.skipIf(!isRoot)("a whole disk is deployed to an equal one:", () => {
       "partition 6 swap",
       "after partition 6 ",
     ]);
-    const target = await deployTo(scope, torrent, disk, disk.lengthBytes);
+    const { target } = await deployTo(scope, torrent, disk, disk.lengthBytes);
     expectSoundTable(target);
     expect(run(["sfdisk", "--dump", target])).toMatch(/type=7, bootable/);
+    await expectSameDisk(target, disk);
+  });
+});
+
+/** GPT: header and entries of the primary, with the protective MBR before them. */
+const TABLE_BYTES = 34 * 512;
+const MIB = 1024 * 1024;
+
+/** What identifies a disk and its partitions to boot loaders and fstab. */
+function identifiers(disk: string): string[] {
+  return [...run(["sfdisk", "--dump", disk]).matchAll(/\b(?:label-id: |uuid=)([\w-]+)/g)].map(([, id]) => id);
+}
+
+describe.skipIf(!isRoot)("a whole disk is deployed to", () => {
+  scopedTest("a larger one, whose table then knows it; too small ones are refused with the sizes", async (scope) => {
+    const disk = await gptDisk(scope);
+    const { torrent } = await captureDisk(scope, disk);
+    const largerBytes = disk.lengthBytes + 100 * MIB;
+    const { target, events } = await deployTo(scope, torrent, disk, largerBytes);
+    expect(events.filter(({ event }) => event === "backup-gpt")).toMatchObject([{ fromBytes: disk.lengthBytes - 512 }]);
+    expectSoundTable(target);
+    expect(run(["sgdisk", "-v", target])).toContain("No problems found");
+    const mbr = Buffer.alloc(512);
+    const fd = openSync(target, "r");
+    readSync(fd, mbr, 0, 512, 0);
+    closeSync(fd);
+    expect(mbr.readUInt32LE(446 + 12)).toBe(largerBytes / 512 - 1);
+    expect(identifiers(target)).toEqual(identifiers(disk.path));
+    expect(identifiers(target)).toHaveLength(5);
+    await expectSameDisk(target, disk, TABLE_BYTES);
+
+    const small = loopDevice(scope, disk.lengthBytes - 1 * MIB, { dirty: 4 });
+    const sizes = new RegExp(`has ${disk.lengthBytes - MIB} bytes .*needs ${disk.lengthBytes} .*larger disk`);
+    await fail(scope, ["deploy", torrent, small.path, "--peer", "127.0.0.9:9"], 4, sizes);
+  });
+
+  scopedTest("a larger one without sfdisk and sgdisk, which is said", async (scope) => {
+    const source = loopDevice(scope, 16 * MIB);
+    run(["sgdisk", "--new", "1:0:0", source.path]);
+    const torrent = join(scope.tempDir(), "disk.torrent");
+    await succeed(scope, ["capture", source.path, "-o", torrent]);
+    const disk: Disk = { path: source.path, lengthBytes: 16 * MIB, partitions: [], files: [] };
+    const { target, events } = await deployTo(scope, torrent, disk, 20 * MIB, { env: { PATH: scope.tempDir() } });
+    const [warning] = events.filter(({ event }) => event === "warning");
+    expect(warning).toMatchObject({ code: "backup-gpt" });
+    expect(String(warning.message)).toMatch(/stays at byte 16776704.* install the package fdisk/);
+    expectSame(target, source.path, [{ offsetBytes: 0, lengthBytes: 16 * MIB }]);
+    // sgdisk alone does it as well.
+    const tools = scope.tempDir();
+    symlinkSync(Bun.which("sgdisk")!, join(tools, "sgdisk"));
+    const again = await deployTo(scope, torrent, disk, 20 * MIB, { env: { PATH: tools } });
+    expect(again.events.filter(({ event }) => event === "backup-gpt")).toHaveLength(1);
+    expect(run(["sgdisk", "-v", again.target])).toContain("No problems found");
+  });
+
+  scopedTest("a larger one with its MBR as it is", async (scope) => {
+    const disk = await mbrDisk(scope);
+    const { torrent } = await captureDisk(scope, disk);
+    const { target } = await deployTo(scope, torrent, disk, disk.lengthBytes + 32 * MIB);
+    expectSoundTable(target);
     await expectSameDisk(target, disk);
   });
 });
