@@ -149,26 +149,21 @@ export interface Tracker {
 }
 
 /** opentracker as the tracker of one info hash; resolves when it answers. */
-export async function startOpentracker(scope: Scope, machine: Machine, infoHash: Uint8Array): Promise<Tracker> {
+export async function startOpentracker(
+  scope: Scope,
+  machine: Machine,
+  infoHash: Uint8Array,
+  options: SpawnOptions = {},
+): Promise<Tracker> {
   needTools("opentracker", "curl");
   const folder = scope.tempDir();
   // It chroots there and gives up root.
   chmodSync(folder, 0o755);
   // Debian builds it with an allow list, which it opens after the chroot.
   writeFileSync(join(folder, "allowed"), `${Buffer.from(infoHash).toString("hex")}\n`);
-  const child = machine.spawn(scope, [
-    "opentracker",
-    "-i",
-    machine.address,
-    "-p",
-    String(TRACKER_PORT),
-    "-P",
-    String(TRACKER_PORT),
-    "-d",
-    folder,
-    "-w",
-    "/allowed",
-  ]);
+  const port = String(TRACKER_PORT);
+  const words = ["-i", machine.address, "-p", port, "-P", port, "-d", folder, "-w", "/allowed"];
+  const child = machine.spawn(scope, ["opentracker", ...words], options);
   const url = trackerUrl(machine);
   await until("opentracker answers", () => scrape(machine, url, infoHash) !== null);
   return { child, url };

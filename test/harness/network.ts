@@ -29,9 +29,12 @@ export class Machine {
     return run(argv, this.prefix);
   }
 
-  /** Limits what this machine sends and receives to `megabits` per second each (tc-tbf(8)). */
+  /**
+   * Limits what this machine sends and receives to `megabits` per second each (tc-tbf(8)). The bucket holds one
+   * largest segmentation-offload frame; the queue before it holds what passes in 50 ms, as a switch's port may.
+   */
   shape(megabits: number): void {
-    const limit = ["root", "tbf", "rate", `${megabits}mbit`, "burst", "256kb", "latency", "100ms"];
+    const limit = ["root", "tbf", "rate", `${megabits}mbit`, "burst", "64kb", "latency", "50ms"];
     run(["tc", "qdisc", "replace", "dev", "eth0", ...limit], this.prefix);
     run(["ip", "netns", "exec", this.hub, "tc", "qdisc", "replace", "dev", this.port, ...limit]);
   }
@@ -41,6 +44,39 @@ export class Machine {
     run(["tc", "qdisc", "del", "dev", "eth0", "root"], this.prefix);
     run(["ip", "netns", "exec", this.hub, "tc", "qdisc", "del", "dev", this.port, "root"]);
   }
+
+  /**
+   * Loses `share` (0 to 1) of what arrives here, at random: a classifier draws a random number per packet
+   * (tc-bpf(8), classic BPF), which kernels without netem have as well. 0 ends it.
+   */
+  lose(share: number): void {
+    const queue = (verb: string) => ["tc", "qdisc", verb, "dev", "eth0", "ingress"];
+    Bun.spawnSync([...this.prefix, ...queue("del")], { stderr: "ignore" });
+    if (share === 0) return;
+    run(queue("add"), this.prefix);
+    const filter = ["tc", "filter", "add", "dev", "eth0", "ingress", "protocol", "ip", "bpf", "direct-action"];
+    run([...filter, "bytecode", lossProgram(share)], this.prefix);
+  }
+
+  /** Bytes with their Ethernet heads that left this machine since it was made, as the other end of its cable counts them. */
+  get sentBytes(): number {
+    const statistics = ["ip", "-n", this.hub, "-json", "-statistics", "link", "show", "dev", this.port];
+    const [link] = JSON.parse(run(statistics)) as [{ stats64: { rx: { bytes: number } } }];
+    return link.stats64.rx.bytes;
+  }
+}
+
+/** Classic BPF in tc's notation: shot (2) with probability `share`, else on to the next filter (-1). */
+function lossProgram(share: number): string {
+  const threshold = Math.min(0xffff_ffff, Math.round(share * 2 ** 32));
+  const instructions = [
+    // ld [SKF_AD_OFF + SKF_AD_RANDOM]; jge threshold; ret TC_ACT_SHOT; ret TC_ACT_UNSPEC
+    [0x20, 0, 0, 0xffff_f000 + 56],
+    [0x35, 1, 0, threshold],
+    [0x06, 0, 0, 2],
+    [0x06, 0, 0, 0xffff_ffff],
+  ];
+  return [instructions.length, ...instructions.map((fields) => fields.join(" "))].join(",");
 }
 
 export class Network {

@@ -9,8 +9,8 @@ export interface SpawnOptions {
   readonly prefix?: readonly string[];
   readonly env?: Record<string, string>;
   readonly cwd?: string;
-  /** Looks at the process's memory every few milliseconds, see `Child.peakRssBytes`. */
-  readonly watchMemory?: boolean;
+  /** Looks at the process's memory every few milliseconds, or as often as said; see `Child.peakRssBytes`. */
+  readonly watchMemory?: boolean | { readonly everyMs: number };
 }
 
 export interface Ended {
@@ -56,7 +56,9 @@ export class Child {
       env: { ...process.env, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
-    const sampler = options.watchMemory ? setInterval(() => this.#sampleMemory(), MEMORY_SAMPLE_MS) : undefined;
+    const { watchMemory = false } = options;
+    const everyMs = typeof watchMemory === "object" ? watchMemory.everyMs : MEMORY_SAMPLE_MS;
+    const sampler = watchMemory ? setInterval(() => this.#sampleMemory(), everyMs) : undefined;
     this.ended = this.#collect().finally(() => clearInterval(sampler));
     scope.defer(() => this.stop());
     scope.explain(() => this.describe());
@@ -91,7 +93,9 @@ export class Child {
   }
 
   signal(signal: NodeJS.Signals): void {
-    if (this.running) process.kill(this.pid, signal);
+    if (!this.running) return;
+    this.#sampleMemory();
+    process.kill(this.pid, signal);
   }
 
   /** kill -9, and waits until the process is gone. */

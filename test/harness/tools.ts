@@ -10,6 +10,8 @@ const PACKAGES: Record<string, string> = {
   iperf3: "iperf3",
   ip: "iproute2",
   tc: "iproute2",
+  "udp-sender": "udpcast",
+  "udp-receiver": "udpcast",
   curl: "curl",
   losetup: "mount",
   sfdisk: "fdisk",
