@@ -56,8 +56,9 @@ function reason(area: Area, filesystem: string, hasUnused: boolean): string {
   if (area.partition < 0)
     return area.offsetBytes === 0 ? "boot code and partition table" : `no partition: ${ALL_BUT_ZEROS}`;
   if (filesystem === "") return `nothing known in it: ${ALL_BUT_ZEROS}`;
+  if (filesystem === "LVM2_member")
+    return hasUnused ? "LVM: used blocks of its volumes, by partclone" : `LVM: ${ALL_BUT_ZEROS}`;
   if (hasUnused) return filesystem === "swap" ? "its header, swap holds nothing to keep" : "used blocks, by partclone";
-  if (filesystem === "LVM2_member") return `LVM, not looked into: ${ALL_BUT_ZEROS}`;
   if (filesystem === "crypto_LUKS" || filesystem === "BitLocker") return `encrypted: ${ALL_BUT_ZEROS}`;
   return ALL_BUT_ZEROS;
 }

@@ -14,6 +14,7 @@ import { diskReader, type ReadDisk } from "./disk-reader.ts";
 import { runToolForText, reasonOf, throwIfTooOld, type Tool, toolFailure } from "./external-tool.ts";
 import { uncleanState, uncleanXfs } from "./filesystem-state.ts";
 import { checkGpt } from "./gpt-check.ts";
+import { volumesOn } from "./lvm.ts";
 import { isMountedReadWrite, refuseMounted } from "./mounted-source.ts";
 import { partcloneKnows, readUsedMap } from "./partclone.ts";
 import {
@@ -31,6 +32,8 @@ import { TakenRanges } from "./taken-ranges.ts";
 const SFDISK: Tool = { program: "sfdisk", package: "fdisk" };
 /** Tables whose partitions lie side by side and cover nothing twice; others (Sun, BSD, Mac) are captured as data. */
 const TABLE_TYPES = new Set(["gpt", "dos"]);
+/** blkid's word for a physical volume. */
+const LVM = "LVM2_member";
 /**
  * Boot code stands at the start of a partition too, in places that filesystems leave free and maps may call
  * unused: Btrfs keeps 64 KiB for it, the others less. A swap header is one page, which is never longer.
@@ -160,15 +163,41 @@ class Surveyor {
   }
 
   async #takePartition(area: Area, type: string, number: number): Promise<void> {
+    if (this.#isWrittenTo(number)) this.#takeAll(area);
+    else if (type === LVM) await this.#takeVolumes(area);
+    else await this.#takeContent(area, type);
+  }
+
+  /** What a partition or a logical volume holds. */
+  async #takeContent(area: Area, type: string): Promise<void> {
     if (type === "swap") {
       this.#taken.take(area.offsetBytes, Math.min(PARTITION_HEAD_BYTES, area.lengthBytes));
-    } else if (!partcloneKnows(type) || this.#isWrittenTo(number)) {
-      this.#takeAll(area);
-    } else {
-      const isMapped = await this.#takeUsed(area, type);
-      if (isMapped) this.#mapCount++;
-      else this.#takeAll(area);
+      return;
     }
+    const isMapped = partcloneKnows(type) && (await this.#takeUsed(area, type));
+    if (isMapped) this.#mapCount++;
+    else this.#takeAll(area);
+  }
+
+  /** LVM's own structures, free extents, and volumes that do not lie in one run are taken whole. */
+  async #takeVolumes(area: Area): Promise<void> {
+    const { path } = this.source;
+    const view = await openReadOnlyView(path, area.offsetBytes, area.lengthBytes);
+    const volumes = await volumesOn(view.path, area.lengthBytes, this.signal).finally(() => view.close());
+    if (typeof volumes === "string") {
+      const what = `the volumes in the LVM of ${path}, ${area.name}, are not looked into: ${volumes}`;
+      this.warn("lvm", `${what}; every byte that is not zero is captured`);
+      return this.#takeAll(area);
+    }
+    let position = area.offsetBytes;
+    for (const { name, offsetBytes, lengthBytes } of volumes) {
+      const start = area.offsetBytes + offsetBytes;
+      this.#taken.take(position, start - position);
+      const volume: Area = { ...area, offsetBytes: start, lengthBytes, name: `${area.name}, volume ${name}` };
+      await this.#takeContent(volume, (await readSignature(path, volume, this.signal)).type);
+      position = start + lengthBytes;
+    }
+    this.#taken.take(position, area.offsetBytes + area.lengthBytes - position);
   }
 
   /** A map of what is being written to (which was forced) is old before it is read. */

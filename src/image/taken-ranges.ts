@@ -44,6 +44,7 @@ export class TakenRanges {
 
   /** [offset, offset + length) is taken. Ascending; what overlaps the part before it counts once. */
   take(offsetBytes: number, lengthBytes: number): void {
+    if (lengthBytes === 0) return;
     const toldEnd = offsetBytes + lengthBytes;
     this.#toldBytes += Math.max(0, toldEnd - Math.max(offsetBytes, this.#toldEndBytes));
     this.#toldEndBytes = Math.max(this.#toldEndBytes, toldEnd);

@@ -5,12 +5,14 @@ import { join } from "node:path";
 import { expectSame, gapsBetween } from "../harness/compare.ts";
 import { type Event, fail, type RunOptions, succeed } from "../harness/diskswarm.ts";
 import { type Disk, type DiskPartition, gptDisk, mbrDisk, partitionsOf } from "../harness/disks.ts";
-import { digestsOf, filesystemOf, partcloneRuns } from "../harness/filesystems.ts";
+import { digestsOf, filesystemOf, partcloneRuns, testFiles } from "../harness/filesystems.ts";
 import { deploy, loopbackSeeder } from "../harness/fixture.ts";
+import type { Extent } from "../harness/image.ts";
 import { loopDevice, loopPart } from "../harness/loop.ts";
+import { extentsAt, makeVolumes } from "../harness/lvm.ts";
 import { run } from "../harness/process.ts";
 import { Scope, scopedTest } from "../harness/scope.ts";
-import { isRoot } from "../harness/tools.ts";
+import { isRoot, needTools } from "../harness/tools.ts";
 
 interface Row {
   readonly name: string;
@@ -178,5 +180,68 @@ describe.skipIf(!isRoot)("a whole disk is deployed to", () => {
     const { target } = await deployTo(scope, torrent, disk, disk.lengthBytes + 32 * MIB);
     expectSoundTable(target);
     await expectSameDisk(target, disk);
+  });
+});
+
+describe.skipIf(!isRoot)("LVM on a disk", () => {
+  scopedTest("is deployed by the used blocks of its volumes", async (scope) => {
+    needTools("pvcreate", "pvs", "vgcfgrestore", "sgdisk");
+    const lengthBytes = 320 * MIB;
+    const { path } = loopDevice(scope, lengthBytes, { dirty: 3 });
+    run(["sgdisk", "--new", "1:2048:0", path]);
+    const [{ offsetBytes: pvOffset, lengthBytes: pvLength }] = partitionsOf(path);
+    const [root, swap, split, free] = [extentsAt(0, 35), extentsAt(35, 5), extentsAt(40, 10), extentsAt(50, 20)];
+    const inDisk = ({ offsetBytes, lengthBytes }: Extent) => ({ offsetBytes: pvOffset + offsetBytes, lengthBytes });
+    const filesystem = filesystemOf("ext4");
+    const files = testFiles(12, 1 * MIB);
+    const making = new Scope();
+    makeVolumes(making, loopPart(making, path, { offsetBytes: pvOffset, lengthBytes: pvLength }), [
+      {
+        name: "root",
+        runs: [
+          { at: 0, count: 25 },
+          { at: 25, count: 10 },
+        ],
+      },
+      { name: "swap", runs: [{ at: 35, count: 5 }] },
+      {
+        name: "split",
+        runs: [
+          { at: 45, count: 5 },
+          { at: 40, count: 5 },
+        ],
+      },
+    ]);
+    const device = loopPart(making, path, inDisk(root));
+    filesystem.make(device);
+    await filesystem.fill(device, files);
+    run(["mkswap", loopPart(making, path, inDisk(swap))]);
+    await making.close();
+
+    const disk: Disk = {
+      path,
+      lengthBytes,
+      partitions: [{ number: 1, offsetBytes: pvOffset, lengthBytes: pvLength, type: "LVM2_member" }],
+      files,
+    };
+    const { torrent, rows } = await captureDisk(scope, disk);
+    expect(rows[1]).toMatchObject({ filesystem: "LVM2_member", why: "LVM: used blocks of its volumes, by partclone" });
+    expect(rows[1].unusedBytes).toBeGreaterThan(100 * MIB);
+    const { target } = await deployTo(scope, torrent, disk, lengthBytes);
+    const kept = [{ offsetBytes: 0, lengthBytes: pvOffset + MIB }, inDisk(split), inDisk(free)];
+    expectSame(target, path, kept);
+    const arrived = loopPart(scope, target, inDisk(root));
+    filesystem.check(arrived);
+    expect(await filesystem.digests(arrived)).toEqual(digestsOf(files));
+    const pv = loopPart(scope, target, { offsetBytes: pvOffset, lengthBytes: pvLength });
+    expect(run(["pvs", "--devices", pv, "--nohints", "--segments", "--noheadings", "-o", "lv_name"])).toMatch(
+      /root\s+swap/,
+    );
+
+    const noLvm = scope.tempDir();
+    for (const tool of ["blkid", "losetup", "sfdisk"]) symlinkSync(Bun.which(tool)!, join(noLvm, tool));
+    const again = await succeed(scope, ["capture", path, "-o", torrent], { env: { PATH: noLvm } });
+    expect(again.events.find(({ event }) => event === "warning")).toMatchObject({ code: "lvm" });
+    expect((await again.done()).unusedBytes).toBe(0);
   });
 });
