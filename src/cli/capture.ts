@@ -33,11 +33,12 @@ export const capture = defineCommand({
   arguments: "<source>",
   summary: "make the torrent of a disk, a partition or a raw image",
   details: `
-The source is read once. Of filesystems that partclone knows (ext2/3/4, XFS, Btrfs, F2FS, NTFS, FAT, exFAT,
-HFS+, APFS and others) used blocks alone are read and sent, of swap its header, in LVM too where a volume
-lies in one run; nodes leave the rest as it is. Of everything else blocks that are zero are not sent, nodes make them zero by themselves: boot code,
-partition tables, space without a partition, LUKS, BitLocker, RAID and what is unknown. The table at the
-end, and inspect, say what was taken of each partition and why.
+The source is read once. Of filesystems that partclone knows (ext2/3/4, XFS, Btrfs, F2FS, NTFS, FAT,
+exFAT, HFS+, APFS and others) used blocks alone are read and sent, of swap its header, in LVM too where
+a volume lies in one run; nodes leave the rest as it is. Of everything else blocks that are zero are not
+sent, nodes make them zero by themselves: boot code, partition tables, space without a partition, LUKS,
+BitLocker, RAID and what is unknown. The table at the end, and inspect, say what was taken of each
+partition and why.
 It needs partclone, sfdisk, blkid and losetup for a disk or partition (Debian: partclone fdisk util-linux
 mount; for XFS xfsprogs, for LVM lvm2) and none of them with --extents data or for an image file.
 The source must not change meanwhile: a disk that is mounted read-write is refused, a file that was
