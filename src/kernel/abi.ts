@@ -83,10 +83,12 @@ export const SO_REUSEADDR = 2;
 export const SO_ERROR = 4;
 export const SO_KEEPALIVE = 9;
 export const SO_LINGER = 13;
+export const SO_RCVLOWAT = 18;
 export const IPPROTO_TCP = 6;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
 export const TCP_NODELAY = 1;
+export const TCP_CORK = 3;
 export const TCP_KEEPIDLE = 4;
 export const TCP_KEEPINTVL = 5;
 export const TCP_KEEPCNT = 6;
@@ -97,6 +99,7 @@ export const SHUT_RDWR = 2;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_WAITALL = 0x100;
 export const MSG_NOSIGNAL = 0x4000;
+export const MSG_MORE = 0x8000;
 
 /** eventfd(2), epoll(7), poll(2). */
 export const EFD_NONBLOCK = 0o4000;
@@ -111,6 +114,7 @@ export const EPOLLERR = 0x008;
 export const EPOLLHUP = 0x010;
 export const EPOLLONESHOT = 1 << 30;
 export const POLLIN = 0x001;
+export const POLLOUT = 0x004;
 /** `struct epoll_event` is packed on x64 alone: 32 bits of events, then 64 bits of data. */
 export const EPOLL_EVENT_BYTES = isArm64 ? 16 : 12;
 export const EPOLL_EVENT_DATA_OFFSET = isArm64 ? 8 : 4;
@@ -124,5 +128,6 @@ export const SYS_STATX = isArm64 ? 291 : 332;
 export const SYS_IO_URING_SETUP = 425;
 export const SYS_IO_URING_ENTER = 426;
 export const SYS_IO_URING_REGISTER = 427;
+export const SYS_CACHESTAT = 451;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_DIOALIGN = 0x2000;

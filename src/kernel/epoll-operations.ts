@@ -6,6 +6,7 @@
  * and direction, or with the disk threads. `next` links it in the list where it is.
  */
 import type { Token } from "./reactor.ts";
+import type { SendList } from "./send-list.ts";
 
 export const Kind = {
   accept: 0,
@@ -17,6 +18,7 @@ export const Kind = {
   write: 6,
   fallocate: 7,
   sync: 8,
+  sendList: 9,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -48,6 +50,8 @@ export class Operations {
   lengthBytes = new Float64Array(SIZE_START);
   offsetBytes = new Float64Array(SIZE_START);
   doneBytes = new Float64Array(SIZE_START);
+  /** What a sendList sends. */
+  readonly list: (SendList | null)[] = [];
   #free = NONE;
   #used = 0;
 
@@ -68,10 +72,12 @@ export class Operations {
     this.next[index] = NONE;
     this.argument[index] = 0;
     this.doneBytes[index] = 0;
+    this.list[index] = null;
     return index;
   }
 
   release(index: number): void {
+    this.list[index] = null;
     this.place[index] = Place.free;
     this.next[index] = this.#free;
     this.#free = index;

@@ -17,6 +17,7 @@ import { Kind, Lists, Operations, PairQueue, Place } from "./epoll-operations.ts
 import * as libc from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 import type { Address, CompletionHandler, SelectedReactor, Token } from "./reactor.ts";
+import type { SendList } from "./send-list.ts";
 
 const { EAGAIN, ECANCELED, EEXIST, EINPROGRESS, EINTR, ENOENT, EPERM } = libc.Errno;
 
@@ -96,6 +97,12 @@ class EpollReactor implements SelectedReactor {
     const index = this.#operation(Kind.sendmsg, fd, token);
     this.#operations.address[index] = iov;
     this.#operations.argument[index] = iovCount;
+    this.#queue(index);
+  }
+
+  sendList(fd: number, list: SendList, token: Token): void {
+    const index = this.#operation(Kind.sendList, fd, token);
+    this.#operations.list[index] = list;
     this.#queue(index);
   }
 
@@ -270,6 +277,8 @@ class EpollReactor implements SelectedReactor {
         return this.#tryRecv(index, fd);
       case Kind.sendmsg:
         return this.#trySendmsg(index, fd);
+      case Kind.sendList:
+        return this.#trySendList(operations.list[index]!, fd);
       default:
         return events === 0 ? PARK : events & (abi.EPOLLIN | abi.EPOLLERR | abi.EPOLLHUP);
     }
@@ -311,6 +320,11 @@ class EpollReactor implements SelectedReactor {
     header.setUint32(HEADER_OFFSET + 20, Math.floor(iov / 2 ** 32), true);
     header.setUint32(HEADER_OFFSET + 24, this.#operations.argument[index], true);
     return this.#orPark(libc.sendmsg(fd, this.#memory.address + HEADER_OFFSET, abi.MSG_NOSIGNAL | abi.MSG_DONTWAIT));
+  }
+
+  #trySendList(list: SendList, fd: number): number {
+    const result = list.send(fd);
+    return result === 0 ? 1 : this.#orPark(result);
   }
 
   #giveToDisk(index: number): void {
@@ -371,7 +385,7 @@ class EpollReactor implements SelectedReactor {
 
   #listOf(index: number): Lists {
     const kind = this.#operations.kind[index];
-    return kind === Kind.sendmsg || kind === Kind.connect ? this.#writers : this.#readers;
+    return kind === Kind.sendmsg || kind === Kind.sendList || kind === Kind.connect ? this.#writers : this.#readers;
   }
 
   #queue(index: number): void {

@@ -52,6 +52,7 @@ const SYMBOLS = {
   getpeername: { args: ["i32", "u64_fast", "u64_fast"], returns: "i32" },
   recv: { args: ["i32", "u64_fast", "u64_fast", "i32"], returns: "i64_fast" },
   sendmsg: { args: ["i32", "u64_fast", "i32"], returns: "i64_fast" },
+  sendfile: { args: ["i32", "i32", "u64_fast", "u64_fast"], returns: "i64_fast" },
   eventfd: { args: ["u32", "i32"], returns: "i32" },
   epoll_create1: { args: ["i32"], returns: "i32" },
   epoll_ctl: { args: ["i32", "i32", "i32", "u64_fast"], returns: "i32" },
@@ -440,6 +441,33 @@ export function sendmsg(fd: number, msghdr: number, flags: number): Result {
   assertFd(fd);
   assertSize(msghdr, "address");
   return answer(libc.sendmsg(fd, msghdr, flags));
+}
+
+/** sendfile(2) of a file's range; the file position stays. 0 at the end of the file. Raises SIGPIPE, which must be ignored. */
+export function sendfile(socketFd: number, fileFd: number, offsetBytes: number, lengthBytes: number): Result {
+  assertFd(socketFd);
+  assertFd(fileFd);
+  assertSize(offsetBytes, "offset");
+  assertSize(lengthBytes, "length");
+  putSize(0, offsetBytes);
+  return answer(libc.sendfile(socketFd, fileFd, structAddress, lengthBytes));
+}
+
+/** cachestat(2), Linux 6.5: how many pages of a file's range are in the page cache. -EOPNOTSUPP for some kinds of file. */
+export function cachedPages(fd: number, offsetBytes: number, lengthBytes: number): Result {
+  assertFd(fd);
+  assertSize(offsetBytes, "offset");
+  assertSize(lengthBytes, "length");
+  putSize(0, offsetBytes);
+  putSize(8, lengthBytes);
+  const result = answer(libc.syscall(abi.SYS_CACHESTAT, fd, structAddress, structAddress + 16, 0, 0, 0));
+  return result < 0 ? result : structView.getUint32(16, true);
+}
+
+/** Puts a 64-bit unsigned integer into the scratch structure. */
+function putSize(at: number, value: number): void {
+  structView.setUint32(at, value >>> 0, true);
+  structView.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
 }
 
 // Waiting

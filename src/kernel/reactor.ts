@@ -10,6 +10,8 @@
  * They are addresses of mmapped memory (see `memory.ts`), never pointers into JavaScript's heap.
  */
 
+import type { SendList } from "./send-list.ts";
+
 /** Address of kernel-visible memory; a user-space address fits a double exactly. */
 export type Address = number;
 /** Chosen by the caller, 0 to 2^31 - 1, handed back with the completion. Unique among operations in flight. */
@@ -35,6 +37,12 @@ export interface Reactor {
   recv(fd: number, address: Address, lengthBytes: number, waitAll: boolean, token: Token): void;
   /** sendmsg(2) with MSG_NOSIGNAL of a `struct iovec` array at `iov`. May be short: the caller goes on. */
   sendmsg(fd: number, iov: Address, iovCount: number, token: Token): void;
+  /**
+   * Sends all of a list, memory and ranges of files, on a non-blocking socket. Result: 1 when everything has gone,
+   * else -errno; the list tells whether it was a file's fault (-ENODATA: it ends too early). A range that is not in
+   * the page cache is read by this thread, so it should be there. The list stays untouched until the completion.
+   */
+  sendList(fd: number, list: SendList, token: Token): void;
   /** pread(2). May be short: the caller goes on; 0 is the end of the file. */
   read(fd: number, address: Address, lengthBytes: number, offsetBytes: number, token: Token): void;
   /** pwrite(2). May be short: the caller goes on; 0 is an error. */

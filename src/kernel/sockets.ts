@@ -6,6 +6,7 @@
  */
 import { assert, ExitCode, Failure, usageError } from "../errors.ts";
 import { hostBytes, hostFromBytes, type PeerAddress } from "../wire/address.ts";
+import { MiB } from "../units.ts";
 import * as abi from "./abi.ts";
 import * as libc from "./libc.ts";
 import { mapMemory, viewAt } from "./memory.ts";
@@ -20,6 +21,11 @@ const BACKLOG = 512;
  * other side's window is closed, that is while its disk is slow, so it is far longer than any stall of a disk.
  */
 const UNACKNOWLEDGED_MS_MAX = 120_000;
+/**
+ * What a sender may have on its way to us from the start. The kernel grows the window by how much is read in a round
+ * trip, which on one machine or a short cable is so little that both ends went to sleep for every 64 KiB.
+ */
+const RECEIVE_WINDOW_BYTES = 1 * MiB;
 const KEEPALIVE_IDLE_SECONDS = 30;
 const KEEPALIVE_INTERVAL_SECONDS = 10;
 
@@ -98,6 +104,9 @@ export function tuneAccepted(fd: number): void {
 function tune(fd: number): void {
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_NODELAY, 1);
   libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_KEEPALIVE, 1);
+  // Asking for so much at once makes room for it, beyond what an ordinary SO_RCVBUF may ask for; then 1 byte is ready again.
+  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_RCVLOWAT, RECEIVE_WINDOW_BYTES);
+  libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_RCVLOWAT, 1);
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX);

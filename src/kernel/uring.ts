@@ -3,7 +3,8 @@
  *
  * Invariants:
  * - The lower half of the user data is the caller's token; the upper half is 0 for an ordinary operation,
- *   slot + 1 for a `waitAll` receive, INTERNAL for entries whose completion nobody waits for.
+ *   slot + 1 for a `waitAll` receive, SENDING + slot for the wait of a list's send until its socket is writable,
+ *   INTERNAL for entries whose completion nobody waits for.
  * - A `waitAll` receive keeps its slot until it is handed out: kernels before 5.19 return short in spite of
  *   MSG_WAITALL, so the remainder is submitted again here.
  * - `inFlight` counts what was submitted by the caller and not handed out; internal entries do not count.
@@ -14,9 +15,12 @@ import { nowMs } from "./clock.ts";
 import { Errno, setNonblocking } from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 import type { Address, CompletionHandler, SelectedReactor, Token } from "./reactor.ts";
+import type { SendList } from "./send-list.ts";
 import { Op, Ring, type RingOptions, RingUnavailable, SQE_WORDS } from "./uring-ring.ts";
 
 const INTERNAL = 0xffffffff;
+/** Above any slot of a receive, below INTERNAL. */
+const SENDING = 0x80000000;
 const FSYNC_DATASYNC = 1;
 const WORD = 2 ** 32;
 /** The most that one transfer moves, MAX_RW_COUNT. */
@@ -66,6 +70,35 @@ class WaitAllTable {
   }
 }
 
+/** Sends of lists, by slot: waiting for their first try in `run`, or for their socket to be writable. */
+class SendTable {
+  readonly token: number[] = [];
+  readonly fd: number[] = [];
+  readonly list: (SendList | null)[] = [];
+  readonly cancelled: boolean[] = [];
+  readonly #free: number[] = [];
+  /** Slots to be tried in the next `run`, in order. */
+  readonly due: number[] = [];
+
+  add(token: Token, fd: number, list: SendList): void {
+    const slot = this.#free.pop() ?? this.token.length;
+    this.token[slot] = token;
+    this.fd[slot] = fd;
+    this.list[slot] = list;
+    this.cancelled[slot] = false;
+    this.due.push(slot);
+  }
+
+  release(slot: number): void {
+    this.list[slot] = null;
+    this.#free.push(slot);
+  }
+
+  find(token: Token): number {
+    return this.list.findIndex((list, slot) => list !== null && this.token[slot] === token);
+  }
+}
+
 class UringReactor implements SelectedReactor {
   readonly backend = "uring";
   readonly fallbackReason = null;
@@ -74,7 +107,8 @@ class UringReactor implements SelectedReactor {
   readonly #headers: Memory;
   readonly #waitAllFlag: number;
   readonly #waitAll = new WaitAllTable();
-  /** Completions taken early because the kernel's queue was full; empty but for a burst. Three numbers each. */
+  readonly #sends = new SendTable();
+  /** Completions that are not in the kernel's queue: of lists, and those taken early because it was full. Three numbers each. */
   #early: number[] = [];
   #inFlight = 0;
   #running = false;
@@ -132,6 +166,12 @@ class UringReactor implements SelectedReactor {
     this.#ring.sqes[word + 7] = abi.MSG_NOSIGNAL;
   }
 
+  sendList(fd: number, list: SendList, token: Token): void {
+    assertOperation(fd, token);
+    this.#inFlight++;
+    this.#sends.add(token, fd, list);
+  }
+
   read(fd: number, address: Address, lengthBytes: number, offsetBytes: number, token: Token): void {
     this.#transfer(Op.read, fd, address, lengthBytes, offsetBytes, token);
   }
@@ -163,9 +203,11 @@ class UringReactor implements SelectedReactor {
   cancel(token: Token): void {
     const slot = this.#waitAll.find(token);
     if (slot >= 0) this.#waitAll.cancelled[slot] = 1;
+    const send = this.#sends.find(token);
+    if (send >= 0) this.#sends.cancelled[send] = true;
     const word = this.#entry(Op.asyncCancel, -1, 0, INTERNAL);
     this.#ring.sqes[word + 4] = token;
-    this.#ring.sqes[word + 5] = slot + 1;
+    this.#ring.sqes[word + 5] = send >= 0 ? SENDING + send : slot + 1;
   }
 
   run(timeoutMs: number, handler: CompletionHandler): number {
@@ -191,6 +233,7 @@ class UringReactor implements SelectedReactor {
     const deadline = timed ? nowMs() + timeoutMs : 0;
     let leftMs = timeoutMs;
     for (;;) {
+      this.#trySends();
       this.#submitAndWait(leftMs);
       const delivered = this.#deliver(handler);
       if (delivered > 0 || timeoutMs === 0) return delivered;
@@ -198,6 +241,25 @@ class UringReactor implements SelectedReactor {
       if (timed) leftMs = deadline - nowMs();
       if (leftMs <= 0) return 0;
     }
+  }
+
+  #trySends(): void {
+    const due = this.#sends.due;
+    for (const slot of due) this.#trySend(slot);
+    due.length = 0;
+  }
+
+  /** Sends what the socket takes; where that is not all, waits for it to be writable and tries again. */
+  #trySend(slot: number): void {
+    const { token, fd, list, cancelled } = this.#sends;
+    const result = cancelled[slot] ? -Errno.ECANCELED : list[slot]!.send(fd[slot]);
+    if (result === -Errno.EAGAIN) {
+      const word = this.#entry(Op.pollAdd, fd[slot], token[slot], SENDING + slot);
+      this.#ring.sqes[word + 7] = abi.POLLOUT;
+      return;
+    }
+    this.#early.push(token[slot], 0, result === 0 ? 1 : result);
+    this.#sends.release(slot);
   }
 
   #submitAndWait(timeoutMs: number): void {
@@ -259,6 +321,11 @@ class UringReactor implements SelectedReactor {
   #complete(token: Token, tag: number, kernelResult: number, handler: CompletionHandler): number {
     if (tag === INTERNAL) return 0;
     let result = kernelResult;
+    if (tag >= SENDING) {
+      // An error of the wait shows in the next try.
+      this.#sends.due.push(tag - SENDING);
+      return 0;
+    }
     if (tag !== 0) {
       const slot = tag - 1;
       if (this.#goesOn(slot, result)) return 0;
@@ -307,8 +374,7 @@ class UringReactor implements SelectedReactor {
   }
 
   #operation(opcode: number, fd: number, token: Token, tag: number): number {
-    assert((token | 0) === token && token >= 0, `token out of range: ${token}`);
-    assert((fd | 0) === fd && fd >= 0, `file descriptor out of range: ${fd}`);
+    assertOperation(fd, token);
     this.#inFlight++;
     return this.#entry(opcode, fd, token, tag);
   }
@@ -343,6 +409,11 @@ class UringReactor implements SelectedReactor {
     this.#ring.sqes[word + 4] = value;
     this.#ring.sqes[word + 5] = Math.floor(value / WORD);
   }
+}
+
+function assertOperation(fd: number, token: Token): void {
+  assert((token | 0) === token && token >= 0, `token out of range: ${token}`);
+  assert((fd | 0) === fd && fd >= 0, `file descriptor out of range: ${fd}`);
 }
 
 function assertTransfer(lengthBytes: number): void {

@@ -3,17 +3,20 @@
  *
  * At most one receive and one send are in flight. Headers and small messages are received into the control
  * buffer, payload straight into the slab where it belongs (the session says which is due); a send gathers
- * frames from the outbox and payload from slabs, so no byte of payload is copied.
+ * frames from the outbox and payload from slabs or from the page cache, so no byte of payload is copied.
  *
- * Buffers: the control buffer, two outboxes (one being filled by the session, one being sent) and the iovec
- * array lie in one stretch of mmapped memory lent by `Connections` and reused when the connection has ended.
+ * Buffers: the control buffer, two outboxes (one being filled by the session, one being sent) and the send
+ * list lie in one stretch of mmapped memory lent by `Connections` and reused when the connection has ended.
  */
 import { assert } from "../errors.ts";
-import type { Address, Reactor } from "../kernel/reactor.ts";
+import { SEGMENTS_MAX } from "../disk/page-source.ts";
 import { viewAt } from "../kernel/memory.ts";
+import type { Address, Reactor } from "../kernel/reactor.ts";
+import { SendList, sendListMemoryBytes } from "../kernel/send-list.ts";
 import { KiB, MiB } from "../units.ts";
 import type { Session } from "../swarm/session.ts";
 import type { PeerAddress } from "../wire/address.ts";
+import { PIECE_HEADER_BYTES } from "../wire/frames.ts";
 import type { Intake } from "./intake.ts";
 import type { Serving } from "./serving.ts";
 import type { SlabIndex } from "./slabs.ts";
@@ -23,8 +26,8 @@ const CONTROL_BYTES = 16 * KiB;
 /** Blocks gathered into one send: 32 of 16 KiB, so that small blocks cost a system call per half MiB. */
 const GATHER_BLOCKS_MAX = 32;
 const GATHER_BYTES_MAX = 1 * MiB;
-const IOVEC_BYTES = 16;
-const IOVECS_MAX = 2 * GATHER_BLOCKS_MAX + 1;
+/** A header and a range for each block, room for one block that lies in several ranges, and frames at the end. */
+const SEND_PARTS_MAX = 2 * GATHER_BLOCKS_MAX + SEGMENTS_MAX + 1;
 const SOCKADDR_BYTES = 128;
 
 /** Control receives shorter than this are the usual ones: a piece header has 13 bytes. */
@@ -42,13 +45,15 @@ export interface ConnectionHost {
   receivedPayload(connection: Connection, lengthBytes: number): void;
   uploadStarted(connection: Connection): void;
   uploadSent(connection: Connection, lengthBytes: number): void;
+  /** The source of what is sent failed at this byte of it; `result` is minus errno. */
+  sourceFailed(offsetBytes: number, result: number): never;
   /** The stream ended or failed: the connection is to be closed. */
   broken(connection: Connection, why: string): void;
 }
 
 /** Bytes of mmapped memory that one connection needs, with outboxes of `outboxBytes`. */
 export function connectionMemoryBytes(outboxBytes: number): number {
-  return Math.ceil((CONTROL_BYTES + 2 * outboxBytes + IOVECS_MAX * IOVEC_BYTES + SOCKADDR_BYTES) / 64) * 64;
+  return Math.ceil((CONTROL_BYTES + 2 * outboxBytes + sendListMemoryBytes(SEND_PARTS_MAX) + SOCKADDR_BYTES) / 64) * 64;
 }
 
 export class Connection {
@@ -71,16 +76,12 @@ export class Connection {
   readonly #controlViews: Uint8Array[] = [];
   readonly #outboxes: [Uint8Array, Uint8Array];
   readonly #outboxAddress: [Address, Address];
-  readonly #iovAddress: Address;
-  /** `struct iovec` as pairs of 32-bit words (little endian): base low, base high, length, 0. */
-  readonly #iov: Uint32Array;
+  readonly #list: SendList;
   readonly #sentSlabs = new Int32Array(GATHER_BLOCKS_MAX);
   #filling = 0;
   #receiving = false;
   #receivingPayload = false;
   #sending = false;
-  #iovFirst = 0;
-  #iovCount = 0;
   #sentSlabCount = 0;
   #sentPayloadBytes = 0;
 
@@ -95,10 +96,9 @@ export class Connection {
     const first = memoryAddress + CONTROL_BYTES;
     this.#outboxAddress = [first, first + outboxBytes];
     this.#outboxes = [viewAt(first, outboxBytes), viewAt(first + outboxBytes, outboxBytes)];
-    this.#iovAddress = first + 2 * outboxBytes;
-    const iov = viewAt(this.#iovAddress, IOVECS_MAX * IOVEC_BYTES);
-    this.#iov = new Uint32Array(iov.buffer, iov.byteOffset, IOVECS_MAX * 4);
-    this.sockaddrAddress = this.#iovAddress + IOVECS_MAX * IOVEC_BYTES;
+    const listAddress = first + 2 * outboxBytes;
+    this.#list = new SendList(listAddress, SEND_PARTS_MAX);
+    this.sockaddrAddress = listAddress + sendListMemoryBytes(SEND_PARTS_MAX);
   }
 
   /** The outbox that a new session starts to fill. */
@@ -144,21 +144,14 @@ export class Connection {
     this.#sending = false;
     if (result <= 0 || this.closing) {
       this.#unpinSent();
+      if (this.#list.fileFault) this.host.sourceFailed(this.#list.fileOffsetBytes, result);
       if (!this.closing) this.host.broken(this, `send failed with errno ${-result}`);
       return;
     }
-    let left = result;
-    while (left > 0) {
-      const at = this.#iovFirst * 4;
-      const lengthBytes = this.#iov[at + 2]!;
-      if (left < lengthBytes) {
-        this.#setIovec(this.#iovFirst, this.#iov[at]! + this.#iov[at + 1]! * 2 ** 32 + left, lengthBytes - left);
-        break;
-      }
-      left -= lengthBytes;
-      this.#iovFirst++;
+    if (!this.#list.hasFile) {
+      this.#list.advance(result);
+      if (this.#list.count > 0) return this.#submitSend();
     }
-    if (this.#iovFirst < this.#iovCount) return this.#submitSend();
     const payloadBytes = this.#sentPayloadBytes;
     this.#unpinSent();
     if (payloadBytes > 0) this.host.uploadSent(this, payloadBytes);
@@ -197,53 +190,64 @@ export class Connection {
     return view;
   }
 
-  /** Gathers the outbox and the requests whose bytes are in slabs into one send. */
+  /** Gathers the outbox and the requests whose bytes are at hand into one send. */
   #send(session: Session): void {
     const base = this.#outboxAddress[this.#filling]!;
-    const serving = this.host.serving;
-    let count = 0;
-    let gatheredBytes = 0;
-    let framedBytes = 0;
+    const list = this.#list;
+    list.clear();
     this.#sentSlabCount = 0;
-    if (serving !== null && session.uploadCount > 0) serving.readAhead(session);
-    while (serving !== null && session.uploadCount > 0 && this.#sentSlabCount < GATHER_BLOCKS_MAX) {
-      const lengthBytes = session.uploadLength(0);
-      if (gatheredBytes > 0 && gatheredBytes + lengthBytes > GATHER_BYTES_MAX) break;
-      const slab: SlabIndex = serving.slabOf(session, 0);
-      if (slab < 0) break;
-      const payloadAddress = serving.addressOf(slab, session.uploadBegin(0));
-      const before = session.outbox.lengthBytes;
-      this.host.uploadStarted(this);
-      if (session.outbox.lengthBytes === before) break;
-      serving.pool.pin(slab);
-      this.#sentSlabs[this.#sentSlabCount++] = slab;
-      this.#setIovec(count++, base + framedBytes, session.outbox.lengthBytes - framedBytes);
-      framedBytes = session.outbox.lengthBytes;
-      this.#setIovec(count++, payloadAddress, lengthBytes);
-      gatheredBytes += lengthBytes;
-    }
+    const framedBytes = this.#gatherBlocks(session, base);
     const outboxBytes = session.outbox.lengthBytes;
-    if (outboxBytes > framedBytes) this.#setIovec(count++, base + framedBytes, outboxBytes - framedBytes);
-    if (count === 0) return;
+    if (outboxBytes > framedBytes) list.addMemory(base + framedBytes, outboxBytes - framedBytes);
+    if (list.count === 0) return;
     this.#filling = 1 - this.#filling;
     session.swapOutbox(this.#outboxes[this.#filling]!);
-    this.#iovFirst = 0;
-    this.#iovCount = count;
-    this.#sentPayloadBytes = gatheredBytes;
     this.#submitSend();
+  }
+
+  /** Puts blocks, each behind its header, on the list. Returns how much of the outbox went with them. */
+  #gatherBlocks(session: Session, base: Address): number {
+    const { serving } = this.host;
+    const list = this.#list;
+    let framedBytes = 0;
+    this.#sentPayloadBytes = 0;
+    if (serving === null || session.uploadCount === 0) return 0;
+    serving.readAhead(session);
+    for (let blocks = 0; blocks < GATHER_BLOCKS_MAX && session.uploadCount > 0; blocks++) {
+      const lengthBytes = session.uploadLength(0);
+      if (this.#sentPayloadBytes > 0 && this.#sentPayloadBytes + lengthBytes > GATHER_BYTES_MAX) break;
+      const slab: SlabIndex = serving.slabOf(session, 0);
+      if (slab < 0 && !serving.isInPages(session, 0)) break;
+      if (list.room < SEGMENTS_MAX + 2) break;
+      const parts = list.count;
+      // The header comes before its payload on the list, but is only known after it: its place is kept.
+      const payloadAddress = slab < 0 ? 0 : serving.addressOf(slab, session.uploadBegin(0));
+      const before = session.outbox.lengthBytes;
+      list.addMemory(base + framedBytes, before + PIECE_HEADER_BYTES - framedBytes);
+      if (slab < 0) serving.addPages(list, session, 0);
+      else list.addMemory(payloadAddress, lengthBytes);
+      this.host.uploadStarted(this);
+      if (session.outbox.lengthBytes === before) {
+        list.truncate(parts);
+        break;
+      }
+      framedBytes = before + PIECE_HEADER_BYTES;
+      assert(session.outbox.lengthBytes === framedBytes, "a piece header is the outbox's last bytes");
+      if (slab >= 0) {
+        serving.pool.pin(slab);
+        this.#sentSlabs[this.#sentSlabCount++] = slab;
+      }
+      this.#sentPayloadBytes += lengthBytes;
+    }
+    return framedBytes;
   }
 
   #submitSend(): void {
     this.#sending = true;
-    const address = this.#iovAddress + this.#iovFirst * IOVEC_BYTES;
-    this.host.reactor.sendmsg(this.fd, address, this.#iovCount - this.#iovFirst, token(Op.send, this.index));
-  }
-
-  #setIovec(index: number, address: Address, lengthBytes: number): void {
-    this.#iov[index * 4] = address % 2 ** 32;
-    this.#iov[index * 4 + 1] = Math.floor(address / 2 ** 32);
-    this.#iov[index * 4 + 2] = lengthBytes;
-    this.#iov[index * 4 + 3] = 0;
+    const operation = token(Op.send, this.index);
+    const { reactor } = this.host;
+    if (this.#list.hasFile) reactor.sendList(this.fd, this.#list, operation);
+    else reactor.sendmsg(this.fd, this.#list.firstIovec, this.#list.count, operation);
   }
 
   #unpinSent(): void {

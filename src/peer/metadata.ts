@@ -2,7 +2,7 @@
  * From a magnet link to a torrent: joins the swarm without payload until some peer has told the info
  * dictionary (BEP 9), then gives all connections back. The swarm proper is joined afterwards.
  */
-import { ExitCode, Failure } from "../errors.ts";
+import { AssertionError, ExitCode, Failure } from "../errors.ts";
 import { nowMs } from "../kernel/clock.ts";
 import { mapMemory } from "../kernel/memory.ts";
 import type { Reactor, Token } from "../kernel/reactor.ts";
@@ -143,6 +143,10 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
   }
 
   uploadStarted(): void {}
+  sourceFailed(): never {
+    throw new AssertionError("nothing is served while the metadata is fetched");
+  }
+
   uploadSent(): void {}
   ending(): void {}
 

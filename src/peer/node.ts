@@ -6,6 +6,8 @@
  * that the swarm asks for is done inside its call: it is queued and done after it, so it is never re-entered.
  */
 import { assert } from "../errors.ts";
+import { diskFault } from "../disk/disk-fault.ts";
+import type { PageSource } from "../disk/page-source.ts";
 import { DiskQueue, type DiskFiles, type SegmentLocator, type WithheldHead } from "../disk/queue.ts";
 import type { Hasher } from "../disk/hasher.ts";
 import { nowMs } from "../kernel/clock.ts";
@@ -48,6 +50,8 @@ export interface NodeResources {
   readonly files: DiskFiles;
   readonly segments: SegmentLocator;
   readonly head: WithheldHead | null;
+  /** What can be sent from the page cache; null: nothing. */
+  readonly pages: PageSource | null;
   /** plan.slabCount * plan.slabBytes bytes for slabs, then SCRATCH_BYTES. */
   readonly memoryAddress: Address;
   readonly plan: MemoryPlan;
@@ -106,7 +110,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       DISK_OPS_MAX,
     );
     this.intake = hasher === null ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
-    this.serving = new Serving(metainfo, this.pool, this, plan.readsMax);
+    this.serving = new Serving(metainfo, this.pool, this, plan.readsMax, resources.pages);
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
     const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + CONNECTIONS_SPARE;
     const outboxBytes = Math.max(OUTBOX_BYTES, bitfieldFrameBytes(metainfo.pieceCount) + OUTBOX_BYTES_MIN);
@@ -224,6 +228,10 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
 
   uploadSent(connection: Connection, lengthBytes: number): void {
     this.swarm.uploadSent(nowMs(), connection.session!, lengthBytes);
+  }
+
+  sourceFailed(offsetBytes: number, result: number): never {
+    throw diskFault(this.disk.files.path, "read", offsetBytes, result);
   }
 
   broken(connection: Connection, _why: string): void {

@@ -6,6 +6,7 @@ import { openHasher } from "../disk/hash-pool.ts";
 import type { Hasher } from "../disk/hasher.ts";
 import { HeadGuard } from "../disk/head-guard.ts";
 import type { OpenDisk } from "../disk/open-disk.ts";
+import { PageSource } from "../disk/page-source.ts";
 import { Segments } from "../disk/segments.ts";
 import { openSource } from "../disk/source.ts";
 import { needsOf, openTarget } from "../disk/target.ts";
@@ -105,8 +106,9 @@ class PeerRun {
     if (isStopped) return true;
     this.opened();
     const have = Bitfield.full(metainfo.pieceCount);
+    const pages = files.direct === null ? new PageSource(files.bufferedFd, segments) : null;
     const seeding = new Seeding(metainfo, source, this.inbox, reporter);
-    const node = new Node({ ...this.common(), hasher: null, files, segments, head: null, have }, seeding);
+    const node = new Node({ ...this.common(), hasher: null, files, segments, head: null, pages, have }, seeding);
     seeding.node = node;
     this.drive(node, null);
     source.close();
@@ -147,7 +149,7 @@ class PeerRun {
       bytesReused,
       startedMs,
     });
-    const node = new Node({ ...this.common(), hasher, files, segments, head, have }, deployment);
+    const node = new Node({ ...this.common(), hasher, files, segments, head, pages: null, have }, deployment);
     deployment.node = node;
     reporter.phase("fetch");
     this.drive(node, hasher);

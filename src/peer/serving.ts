@@ -1,10 +1,13 @@
 /**
  * The way out: which slab holds the bytes of a request, and reading those from the disk that none holds.
+ * A source that is read through the page cache is sent from there as long as it lies there, without a slab.
  *
  * A part is read whole (up to a slab), so that the requests behind the first find it in the cache. What a
  * remote peer has queued is its read-ahead: the parts of its first requests are read before they are due.
  */
+import type { PageSource } from "../disk/page-source.ts";
 import type { Address } from "../kernel/reactor.ts";
+import type { SendList } from "../kernel/send-list.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import type { Session } from "../swarm/session.ts";
 import type { SlabIndex, SlabPool } from "./slabs.ts";
@@ -29,6 +32,8 @@ export class Serving {
     readonly handler: ServingHandler,
     /** Parts being read at once, for all peers together. */
     readonly readsMax: number,
+    /** What can be sent from the page cache; null: nothing. */
+    readonly pages: PageSource | null = null,
   ) {}
 
   /** Reads under way. */
@@ -47,9 +52,24 @@ export class Serving {
     return this.pool.address(slab) + (begin % this.pool.slabBytes);
   }
 
+  /** True where a queued request's bytes lie in the page cache, its whole part with them. */
+  isInPages(session: Session, upload: number): boolean {
+    if (this.pages === null) return false;
+    const piece = session.uploadPiece(upload);
+    const part = this.#part(session, upload);
+    return this.pages.holds(this.#partOffset(piece, part), this.#partBytes(piece, part));
+  }
+
+  /** Adds a queued request's bytes, which lie in the page cache, to what is sent. */
+  addPages(list: SendList, session: Session, upload: number): void {
+    const offsetBytes = session.uploadPiece(upload) * this.metainfo.pieceBytes + session.uploadBegin(upload);
+    this.pages?.addTo(list, offsetBytes, session.uploadLength(upload));
+  }
+
   /** Starts reading what the first requests of a session will need. */
   readAhead(session: Session): void {
     const requests = Math.min(session.uploadCount, LOOK_AHEAD_REQUESTS);
+    this.pages?.forget();
     let parts = 0;
     let last = NONE;
     for (let i = 0; i < requests && parts < LOOK_AHEAD_PARTS; i++) {
@@ -59,16 +79,12 @@ export class Serving {
       if (key === last) continue;
       last = key;
       parts++;
-      if (this.pool.find(piece, part) !== NONE) continue;
+      if (this.pool.find(piece, part) !== NONE || this.isInPages(session, i)) continue;
       if (this.#reading >= this.readsMax) return;
       const slab = this.pool.bind(piece, part);
       if (slab === NONE) return;
       this.#reading++;
-      const startBytes = piece * this.metainfo.pieceBytes;
-      const pieceBytes = Math.min(this.metainfo.pieceBytes, this.metainfo.extents.totalBytes - startBytes);
-      const partStart = part * this.pool.slabBytes;
-      const lengthBytes = Math.min(this.pool.slabBytes, pieceBytes - partStart);
-      this.handler.read(slab, startBytes + partStart, lengthBytes, this.pool.address(slab));
+      this.handler.read(slab, this.#partOffset(piece, part), this.#partBytes(piece, part), this.pool.address(slab));
     }
   }
 
@@ -81,5 +97,14 @@ export class Serving {
 
   #part(session: Session, upload: number): number {
     return Math.floor(session.uploadBegin(upload) / this.pool.slabBytes);
+  }
+  /** Where a part begins in the payload. */
+  #partOffset(piece: number, part: number): number {
+    return piece * this.metainfo.pieceBytes + part * this.pool.slabBytes;
+  }
+
+  #partBytes(piece: number, part: number): number {
+    const endBytes = Math.min((piece + 1) * this.metainfo.pieceBytes, this.metainfo.extents.totalBytes);
+    return Math.min(this.pool.slabBytes, endBytes - this.#partOffset(piece, part));
   }
 }
