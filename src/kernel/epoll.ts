@@ -17,6 +17,7 @@ import { Kind, Lists, Operations, PairQueue, Place } from "./epoll-operations.ts
 import * as libc from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 import type { Address, CompletionHandler, SelectedReactor, Token } from "./reactor.ts";
+import { receiveNow } from "./receive-now.ts";
 import type { SendList } from "./send-list.ts";
 
 const { EAGAIN, ECANCELED, EEXIST, EINPROGRESS, EINTR, ENOENT, EPERM } = libc.Errno;
@@ -91,6 +92,10 @@ class EpollReactor implements SelectedReactor {
     const index = this.#transfer(Kind.recv, fd, address, lengthBytes, 0, token);
     this.#operations.flag[index] = waitAll ? 1 : 0;
     this.#queue(index);
+  }
+
+  receiveNow(fd: number, iov: Address, iovCount: number): number {
+    return receiveNow(fd, iov, iovCount);
   }
 
   sendmsg(fd: number, iov: Address, iovCount: number, token: Token): void {

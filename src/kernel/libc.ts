@@ -52,6 +52,8 @@ const SYMBOLS = {
   getpeername: { args: ["i32", "u64_fast", "u64_fast"], returns: "i32" },
   recv: { args: ["i32", "u64_fast", "u64_fast", "i32"], returns: "i64_fast" },
   sendmsg: { args: ["i32", "u64_fast", "i32"], returns: "i64_fast" },
+  recvmsg: { args: ["i32", "u64_fast", "i32"], returns: "i64_fast" },
+  memcpy: { args: ["u64_fast", "u64_fast", "u64_fast"], returns: "ptr" },
   sendfile: { args: ["i32", "i32", "u64_fast", "u64_fast"], returns: "i64_fast" },
   eventfd: { args: ["u32", "i32"], returns: "i32" },
   epoll_create1: { args: ["i32"], returns: "i32" },
@@ -441,6 +443,21 @@ export function sendmsg(fd: number, msghdr: number, flags: number): Result {
   assertFd(fd);
   assertSize(msghdr, "address");
   return answer(libc.sendmsg(fd, msghdr, flags));
+}
+
+/** recvmsg(2) with a `struct msghdr` at `msghdr`. */
+export function recvmsg(fd: number, msghdr: number, flags: number): Result {
+  assertFd(fd);
+  assertSize(msghdr, "address");
+  return answer(libc.recvmsg(fd, msghdr, flags));
+}
+
+/** Copies between two ranges of mapped memory that do not overlap. */
+export function copyMemory(to: number, from: number, lengthBytes: number): void {
+  assertSize(to, "address");
+  assertSize(from, "address");
+  assertSize(lengthBytes, "length");
+  libc.memcpy(to, from, lengthBytes);
 }
 
 /** sendfile(2) of a file's range; the file position stays. 0 at the end of the file. Raises SIGPIPE, which must be ignored. */

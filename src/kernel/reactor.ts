@@ -35,6 +35,11 @@ export interface Reactor {
    * a socket: io_uring keeps no order among several.
    */
   recv(fd: number, address: Address, lengthBytes: number, waitAll: boolean, token: Token): void;
+  /**
+   * recvmsg(2) of what has arrived, at once and without a completion, into a `struct iovec` array. Returns bytes, 0 at
+   * the end of the stream, -EAGAIN where nothing has arrived, or -errno. No `recv` may be in flight on the socket.
+   */
+  receiveNow(fd: number, iov: Address, iovCount: number): number;
   /** sendmsg(2) with MSG_NOSIGNAL of a `struct iovec` array at `iov`. May be short: the caller goes on. */
   sendmsg(fd: number, iov: Address, iovCount: number, token: Token): void;
   /**

@@ -15,6 +15,7 @@ import { nowMs } from "./clock.ts";
 import { Errno, setNonblocking } from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 import type { Address, CompletionHandler, SelectedReactor, Token } from "./reactor.ts";
+import { receiveNow } from "./receive-now.ts";
 import type { SendList } from "./send-list.ts";
 import { Op, Ring, type RingOptions, RingUnavailable, SQE_WORDS } from "./uring-ring.ts";
 
@@ -152,6 +153,10 @@ class UringReactor implements SelectedReactor {
     table.doneBytes[slot] = 0;
     table.cancelled[slot] = 0;
     this.#submitRecv(this.#operation(Op.recv, fd, token, slot + 1), address, lengthBytes, this.#waitAllFlag);
+  }
+
+  receiveNow(fd: number, iov: Address, iovCount: number): number {
+    return receiveNow(fd, iov, iovCount);
   }
 
   sendmsg(fd: number, iov: Address, iovCount: number, token: Token): void {

@@ -9,6 +9,7 @@
  * list lie in one stretch of mmapped memory lent by `Connections` and reused when the connection has ended.
  */
 import { assert } from "../errors.ts";
+import { Errno } from "../kernel/libc.ts";
 import { SEGMENTS_MAX } from "../disk/page-source.ts";
 import { viewAt } from "../kernel/memory.ts";
 import type { Address, Reactor } from "../kernel/reactor.ts";
@@ -17,6 +18,7 @@ import { KiB, MiB } from "../units.ts";
 import type { Session } from "../swarm/session.ts";
 import type { PeerAddress } from "../wire/address.ts";
 import { PIECE_HEADER_BYTES } from "../wire/frames.ts";
+import type { BatchReceive, BatchSink } from "./batch-receive.ts";
 import type { Intake } from "./intake.ts";
 import type { Serving } from "./serving.ts";
 import type { SlabIndex } from "./slabs.ts";
@@ -30,6 +32,11 @@ const GATHER_BYTES_MAX = 1 * MiB;
 const SEND_PARTS_MAX = 2 * GATHER_BLOCKS_MAX + SEGMENTS_MAX + 1;
 const SOCKADDR_BYTES = 128;
 
+/** Batches that a connection receives in one turn before others are looked after, hashes and writes among them. */
+const BATCHES_PER_TURN = 8;
+/** After something unexpected so many blocks are received one by one: copies must stay the exception. */
+const SINGLE_BLOCKS = 16;
+
 /** Control receives shorter than this are the usual ones: a piece header has 13 bytes. */
 const CONTROL_VIEWS = 32;
 
@@ -38,6 +45,11 @@ export interface ConnectionHost {
   readonly reactor: Reactor;
   readonly intake: Intake | null;
   readonly serving: Serving | null;
+  /** Receives many small blocks at once; null where nothing is fetched. */
+  readonly batch: BatchReceive | null;
+  /** Counts the turns of the loop: what a connection may do in one of them has a limit. */
+  readonly turns: number;
+  mayLand(session: Session, request: number): boolean;
   /** Where payload goes that nobody asked for. */
   readonly scratchAddress: Address;
   readonly scratchBytes: number;
@@ -56,7 +68,7 @@ export function connectionMemoryBytes(outboxBytes: number): number {
   return Math.ceil((CONTROL_BYTES + 2 * outboxBytes + sendListMemoryBytes(SEND_PARTS_MAX) + SOCKADDR_BYTES) / 64) * 64;
 }
 
-export class Connection {
+export class Connection implements BatchSink {
   fd = -1;
   address: PeerAddress = { host: "0.0.0.0", port: 1 };
   session: Session | null = null;
@@ -84,6 +96,9 @@ export class Connection {
   #sending = false;
   #sentSlabCount = 0;
   #sentPayloadBytes = 0;
+  #singleBlocks = 0;
+  #batchTurn = 0;
+  #batches = 0;
 
   constructor(
     readonly index: number,
@@ -122,13 +137,34 @@ export class Connection {
     this.#filling = 0;
     this.#sentSlabCount = 0;
     this.#sentPayloadBytes = 0;
+    this.#singleBlocks = 0;
   }
 
   /** Submits whatever can be submitted now: a receive, a send. */
   pump(): void {
     if (this.session === null || this.closing) return;
     if (!this.#receiving) this.#receive(this.session);
-    if (!this.#sending) this.#send(this.session);
+    if (!this.#sending && this.session !== null && !this.closing) this.#send(this.session);
+  }
+
+  // BatchSink
+
+  control(bytes: Uint8Array): void {
+    this.host.receivedControl(this, bytes);
+  }
+
+  payload(lengthBytes: number): void {
+    this.host.receivedPayload(this, lengthBytes);
+  }
+
+  payloadAddress(session: Session): Address {
+    const { intake } = this.host;
+    if (session.payloadDiscard || intake === null) return 0;
+    return intake.addressOf(session.payloadPiece, session.payloadBegin + session.payloadReceived);
+  }
+
+  mayLand(session: Session, request: number): boolean {
+    return this.host.mayLand(session, request);
   }
 
   received(result: number): void {
@@ -158,16 +194,19 @@ export class Connection {
   }
 
   #receive(session: Session): void {
-    const { reactor, intake } = this.host;
+    if (this.#singleBlocks === 0) {
+      if (!this.#receiveBatches(session)) return;
+    } else if (session.payloadLength > 0) this.#singleBlocks--;
+    const { reactor } = this.host;
     const dueBytes = session.payloadLength - session.payloadReceived;
     if (session.payloadLength > 0 && dueBytes > 0) {
       this.#receivingPayload = true;
       this.#receiving = true;
-      if (session.payloadDiscard || intake === null) {
+      const address = this.payloadAddress(session);
+      if (address === 0) {
         const lengthBytes = Math.min(dueBytes, this.host.scratchBytes);
         reactor.recv(this.fd, this.host.scratchAddress, lengthBytes, false, token(Op.receive, this.index));
       } else {
-        const address = intake.addressOf(session.payloadPiece, session.payloadBegin + session.payloadReceived);
         reactor.recv(this.fd, address, dueBytes, true, token(Op.receive, this.index));
       }
       return;
@@ -177,6 +216,28 @@ export class Connection {
     this.#receivingPayload = false;
     this.#receiving = true;
     reactor.recv(this.fd, this.#controlAddress, wantedBytes, false, token(Op.receive, this.index));
+  }
+
+  /** Takes small blocks as long as whole batches of them have arrived. False: the connection or its session is over. */
+  #receiveBatches(session: Session): boolean {
+    const { batch, intake, reactor, turns } = this.host;
+    if (batch === null || intake === null) return true;
+    if (this.#batchTurn !== turns) this.#batches = 0;
+    this.#batchTurn = turns;
+    while (this.#batches < BATCHES_PER_TURN) {
+      const result = batch.run(session, this.fd, reactor, intake, this);
+      if (result === null || result === -Errno.EAGAIN) return true;
+      if (result <= 0) {
+        this.received(result);
+        return false;
+      }
+      this.#batches++;
+      if (!session.isOpen) return false;
+      if (!batch.strayed) continue;
+      this.#singleBlocks = SINGLE_BLOCKS;
+      return true;
+    }
+    return true;
   }
 
   /** Views of the lengths that headers and small messages have are made once. */

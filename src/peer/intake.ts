@@ -55,6 +55,8 @@ export class Intake implements HashHandler {
   readonly #parts: number;
   readonly #units: number;
   readonly #free: number[] = [];
+  /** Landed blocks wait for `pump`, to be hashed together. */
+  #hashDue = false;
   /** Contexts whose hash jobs did not fit the hasher's queue. */
   #stalled = false;
   /** Slabs bound to contexts that still need them. */
@@ -131,7 +133,7 @@ export class Intake implements HashHandler {
     return this.pool.address(slab) + (begin % this.pool.slabBytes);
   }
 
-  /** A whole block is in its slab: hash what is in order, write the part when it is whole. */
+  /** A whole block is in its slab: what is in order is hashed (by `pump` at the latest), a whole part is written. */
   landed(piece: number, begin: number, lengthBytes: number): void {
     const context = this.#contextOf[piece]!;
     assert(context !== NONE, "a block lands in a reserved piece");
@@ -144,8 +146,11 @@ export class Intake implements HashHandler {
     const part = Math.floor(begin / this.pool.slabBytes);
     const partSlot = context * this.#parts + part;
     this.#partLandedBytes[partSlot]! += lengthBytes;
-    this.#hash(context);
-    if (this.#partLandedBytes[partSlot] === this.#partBytes(context, part)) {
+    if (this.#partLandedBytes[partSlot] !== this.#partBytes(context, part)) {
+      // Small blocks come in batches, and a hash job is worth more than one of them.
+      this.#hashDue = true;
+    } else {
+      this.#hash(context);
       this.#writesPending[context]!++;
       const offset = piece * this.metainfo.pieceBytes + part * this.pool.slabBytes;
       this.handler.write(partSlot, offset, this.#partBytes(context, part), this.pool.address(this.#slab[partSlot]!));
@@ -171,9 +176,15 @@ export class Intake implements HashHandler {
     this.#settle(context);
   }
 
-  /** Hands the hasher what did not fit before. */
+  /** There is something to do for `pump`. */
+  get hashDue(): boolean {
+    return this.#hashDue;
+  }
+
+  /** Hands the hasher what landed since the last call and what did not fit before. */
   pump(): void {
-    if (!this.#stalled) return;
+    if (!this.#hashDue && !this.#stalled) return;
+    this.#hashDue = false;
     this.#stalled = false;
     for (let context = 0; context < this.#piece.length; context++) {
       if (this.#piece[context] !== NONE && this.#fate[context] === Fate.receiving) this.#hash(context);

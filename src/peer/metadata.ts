@@ -59,6 +59,8 @@ const NO_STATS: PeerStats = {
 class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions {
   readonly intake = null;
   readonly serving = null;
+  readonly batch = null;
+  readonly turns = 0;
   readonly scratchAddress: number;
   readonly scratchBytes = SCRATCH_BYTES;
   /** Addresses heard of while the metadata was fetched: the swarm proper begins with them. */
@@ -143,6 +145,10 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
   }
 
   uploadStarted(): void {}
+  mayLand(): boolean {
+    return false;
+  }
+
   sourceFailed(): never {
     throw new AssertionError("nothing is served while the metadata is fetched");
   }

@@ -23,6 +23,7 @@ import type { PieceIndex } from "../units.ts";
 import type { Bitfield } from "../wire/bitfield.ts";
 import { bitfieldFrameBytes } from "../wire/frames.ts";
 import { formatAddress, type PeerAddress } from "../wire/address.ts";
+import { BatchReceive } from "./batch-receive.ts";
 import type { Connection, ConnectionHost } from "./connection.ts";
 import { Intake, type IntakeHandler } from "./intake.ts";
 import { Links, type LinkObserver } from "./links.ts";
@@ -83,6 +84,8 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   readonly scratchBytes = SCRATCH_BYTES;
   /** Monotonic ms at which payload last arrived. */
   lastPayloadMs = nowMs();
+  readonly batch: BatchReceive | null;
+  turns = 0;
   readonly #fetchedFrom = new Map<string, number>();
   readonly #hasher: Hasher | null;
   readonly #observer: NodeObserver;
@@ -110,6 +113,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       DISK_OPS_MAX,
     );
     this.intake = hasher === null ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
+    this.batch = this.intake === null ? null : new BatchReceive();
     this.serving = new Serving(metainfo, this.pool, this, plan.readsMax, resources.pages);
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
     const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + CONNECTIONS_SPARE;
@@ -143,6 +147,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       this.disk.pump();
     }
     this.links.connections.free();
+    this.batch?.free();
   }
 
   /** Payload that was used, in bytes, by remote peer. */
@@ -222,6 +227,10 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     this.swarm.receivedPayload(now, session, lengthBytes);
   }
 
+  mayLand(session: Session, request: number): boolean {
+    return this.swarm.mayLand(session, request);
+  }
+
   uploadStarted(connection: Connection): void {
     this.swarm.uploadStarted(nowMs(), connection.session!);
   }
@@ -259,6 +268,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
 
   /** Sleeps until `wakeMs` or until something completed, hashes included. */
   #wait(wakeMs: number, completion: CompletionHandler): void {
+    this.turns++;
     const { intake } = this;
     const hasher = this.#hasher;
     if (hasher === null || intake === null) {
@@ -274,7 +284,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   }
 
   #hasWork(): boolean {
-    return this.#loaded || this.links.hasWork;
+    return this.#loaded || this.links.hasWork || (this.intake?.hashDue ?? false);
   }
 
   #rememberShare(connection: Connection): void {

@@ -17,6 +17,7 @@ import type { Picker } from "./picker.ts";
 import {
   OUTSTANDING_AHEAD_MS,
   OUTSTANDING_GROWTH_MAX,
+  REFILL_BELOW,
   SUGGESTIONS_EXPECTED_MS,
   type SwarmOptions,
   UNIT_BYTES,
@@ -171,6 +172,13 @@ export class Download {
     if (session.source.restUntilMs === Infinity) session.source.restUntilMs = 0;
   }
 
+  /** Nobody has or is receiving the block of outstanding request i, and this session alone was asked for it. */
+  mayLand(session: Session, i: number): boolean {
+    const ring = session.outstanding;
+    const progress = this.picker.progress(ring.piece(i));
+    return progress?.isAskedOnce(ring.begin(i) / UNIT_BYTES, unitsOf(ring.length(i))) ?? false;
+  }
+
   blockArriving(session: Session, piece: number, begin: number, length: number): boolean {
     const progress = this.progressOf(piece);
     const unit = begin / UNIT_BYTES;
@@ -257,7 +265,7 @@ export class Download {
   /** Asks a source for as much as it may have outstanding. */
   refill(session: Session): void {
     const source = session.source;
-    if (!this.mayRequest(session)) return;
+    if (!this.mayRequest(session) || session.outstandingBytes > source.budgetBytes * REFILL_BELOW) return;
     while (session.outstanding.count < session.requestsMax && !session.outstanding.full) {
       if (session.outstandingBytes > 0 && session.outstandingBytes + this.blockBytes(session) > source.budgetBytes)
         return;

@@ -85,6 +85,11 @@ export const UPLOAD_SLOTS_SEEDER = 6;
 
 /** Outstanding bytes grow with the rate up to this multiple of `outstandingBytesPerSource`: 8 MiB keep a link of 10 Gbit/s busy. */
 export const OUTSTANDING_GROWTH_MAX = 8;
+/**
+ * A source is asked again when its requests have fallen to this share of its budget: small blocks are then asked for,
+ * sent and received many at a time. A quarter of the budget is one of the largest blocks, so those are not delayed.
+ */
+export const REFILL_BELOW = 3 / 4;
 /** A source should always have this much time's worth of requests: twice a loaded LAN's answer time. */
 export const OUTSTANDING_AHEAD_MS = 50;
 /** Entries of the ring of outstanding requests: 4 MiB in 16 KiB blocks is 256; `reqq` allows up to this. */

@@ -85,6 +85,12 @@ export class PieceProgress {
     return Math.min(this.lengthBytes, (unit + units) * UNIT_BYTES) - unit * UNIT_BYTES;
   }
 
+  /** All of these units are free and requested by one session. */
+  isAskedOnce(unit: number, units: number): boolean {
+    for (let i = unit; i < unit + units; i++) if (this.states[i] !== Unit.free || this.requests[i] !== 1) return false;
+    return true;
+  }
+
   requested(unit: number, units: number): void {
     for (let i = unit; i < unit + units; i++) {
       if (this.isMissing(i)) this.missingCount--;

@@ -156,6 +156,20 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     return this.reader.controlWanted(mayRequest || this.outstanding.count > 0 || this.cancelledBlocks > 0);
   }
 
+  /**
+   * Blocks may be received together with the headers before them: what comes next is payload or begins with a header,
+   * and there is room to answer whatever else may stand in between.
+   */
+  get expectsBlocks(): boolean {
+    if (this.phase !== Phase.open || this.room < ANSWER_ROOM_BYTES) return false;
+    return this.rejects.count <= REQUESTS_QUEUED_MAX / 2 && (this.payloadLength > 0 || this.reader.atFrameStart);
+  }
+
+  /** Of bytes that were received already: most that can be fed next without payload among them. */
+  get frameBytesWanted(): number {
+    return this.reader.controlWanted(true);
+  }
+
   /** Requests to serve now, oldest first; none while the remote peer is choked. */
   get uploadCount(): number {
     return this.phase === Phase.open ? this.uploads.count : 0;

@@ -180,6 +180,11 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.download.refillOthers();
   }
 
+  /** The answer to outstanding request i may be received before its header was seen: nobody else has or gets that block. */
+  mayLand(session: Session, i: number): boolean {
+    return this.download.mayLand(session, i);
+  }
+
   /** The connection is over and the kernel is done with its buffers. */
   disconnected(nowMs: number, session: Session): void {
     this.nowMs = nowMs;

@@ -109,6 +109,11 @@ export class FrameReader {
     this.payloadDue -= lengthBytes;
   }
 
+  /** The next byte is the first of a frame. */
+  get atFrameStart(): boolean {
+    return this.held === 0 && this.skipBytes === 0 && this.bodyBytes === 0 && this.payloadDue === 0;
+  }
+
   /**
    * Most bytes that may be received next without payload among them. The header of a piece is 13 bytes, so
    * at a frame's start it is 13; inside a frame that is no piece, its rest and 13. Without requests outstanding

@@ -41,6 +41,25 @@ describe.each(BACKENDS)("sockets on %s", (_name, open) => {
   );
 
   test(
+    "receiveNow takes what has arrived into several places, and waits for nothing",
+    withHarness(open, (h) => {
+      const [left, right] = h.pair();
+      const out = h.buffer(10);
+      const into = [h.buffer(4), h.buffer(4), h.buffer(4)];
+      const iov = h.iovecs(into.map(({ address }) => ({ address, lengthBytes: 4 })));
+      fillPattern(out.bytes, 8);
+      expect(h.reactor.receiveNow(right, iov, 3)).toBe(-libc.Errno.EAGAIN);
+      h.reactor.sendmsg(left, h.iovecs([{ address: out.address, lengthBytes: 10 }]), 1, 1);
+      expect(h.wait(1)).toBe(10);
+      expect(h.reactor.receiveNow(right, iov, 3)).toBe(10);
+      const received = Buffer.concat(into.map(({ bytes }) => bytes)).subarray(0, 10);
+      expect(Buffer.compare(received, out.bytes)).toBe(0);
+      expect(libc.shutdown(left, abi.SHUT_WR)).toBe(0);
+      expect(h.reactor.receiveNow(right, iov, 3)).toBe(0);
+    }),
+  );
+
+  test(
     "waitAll collects what comes in parts",
     withHarness(open, (h) => {
       const [left, right] = h.pair();
