@@ -59,6 +59,12 @@ export const TRACKER_SWARMS_OPEN_MAX = 1000;
 export const TRACKER_SCRAPE_MAX = 74;
 /** Longest URL of an announce or scrape: a scrape of 74 percent-encoded hashes needs 5.5 KiB. */
 export const TRACKER_URL_BYTES_MAX = 8 * KiB;
+/** Longest head of an HTTP request to the tracker's port: the longest URL and as much of headers. */
+export const HTTP_HEAD_BYTES_MAX = 16 * KiB;
+/** HTTP connections at once: a fleet that does not wait for each other; the one that idles longest makes room. 32 MiB of heads at worst. */
+export const HTTP_CONNECTIONS_MAX = 2048;
+/** Of these, handed over to the server of all other pages (torrents): two buffers of 16 KiB each. */
+export const HTTP_HANDOVERS_MAX = 512;
 /** Largest tracker reply read by a client: 1,000 peers in the dictionary form. */
 export const TRACKER_REPLY_BYTES_MAX = 128 * KiB;
 /** Largest local discovery message (BEP 14) looked at, and info-hashes in one: what fits an Ethernet frame. */

@@ -72,6 +72,7 @@ export const S_IFCHR = 0o020000;
 export const S_IFDIR = 0o040000;
 
 /** socket(2), bits/socket.h and netinet/. */
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
@@ -122,6 +123,8 @@ export const EPOLL_EVENT_DATA_OFFSET = isArm64 ? 8 : 4;
 export const IOVEC_BYTES = 16;
 /** `struct msghdr` on 64-bit machines. */
 export const MSGHDR_BYTES = 56;
+/** `struct mmsghdr`: a msghdr, the bytes transferred, padding. */
+export const MMSGHDR_BYTES = 64;
 
 /** System call numbers without a wrapper in every libc, asm/unistd.h. */
 export const SYS_STATX = isArm64 ? 291 : 332;

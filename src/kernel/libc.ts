@@ -55,6 +55,8 @@ const SYMBOLS = {
   recvmsg: { args: ["i32", "u64_fast", "i32"], returns: "i64_fast" },
   memcpy: { args: ["u64_fast", "u64_fast", "u64_fast"], returns: "ptr" },
   sendfile: { args: ["i32", "i32", "u64_fast", "u64_fast"], returns: "i64_fast" },
+  recvmmsg: { args: ["i32", "u64_fast", "u32", "i32", "u64_fast"], returns: "i32" },
+  sendmmsg: { args: ["i32", "u64_fast", "u32", "i32"], returns: "i32" },
   eventfd: { args: ["u32", "i32"], returns: "i32" },
   epoll_create1: { args: ["i32"], returns: "i32" },
   epoll_ctl: { args: ["i32", "i32", "i32", "u64_fast"], returns: "i32" },
@@ -485,6 +487,18 @@ export function cachedPages(fd: number, offsetBytes: number, lengthBytes: number
 function putSize(at: number, value: number): void {
   structView.setUint32(at, value >>> 0, true);
   structView.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
+}
+
+/** recvmmsg(2) of at most `count` datagrams into an array of `struct mmsghdr`. Returns how many came. */
+export function recvmmsg(fd: number, mmsghdrs: number, count: number, flags: number): Result {
+  assertSize(mmsghdrs, "address");
+  return answer(libc.recvmmsg(fd, mmsghdrs, count, flags, 0));
+}
+
+/** sendmmsg(2) of such an array. Returns how many were sent: fewer, where one was refused. */
+export function sendmmsg(fd: number, mmsghdrs: number, count: number, flags: number): Result {
+  assertSize(mmsghdrs, "address");
+  return answer(libc.sendmmsg(fd, mmsghdrs, count, flags));
 }
 
 // Waiting

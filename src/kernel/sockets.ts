@@ -46,10 +46,10 @@ export interface Listener {
 export function listenTcp(host: string | null, port: number): Listener {
   assert(Number.isInteger(port) && port >= 0 && port <= 0xffff, `port out of range: ${port}`);
   if (host !== null && hostBytes(host) === null) throw usageError(`--listen ${host}: not an IP address`);
-  const dualStack = tryListen(host ?? "::", port);
+  const dualStack = tryListenTcp(host ?? "::", port);
   if (typeof dualStack !== "number") return dualStack;
   const noIpv6 = dualStack === -libc.Errno.EAFNOSUPPORT || dualStack === -libc.Errno.EADDRNOTAVAIL;
-  const result = host === null && noIpv6 ? tryListen("0.0.0.0", port) : dualStack;
+  const result = host === null && noIpv6 ? tryListenTcp("0.0.0.0", port) : dualStack;
   if (typeof result !== "number") return result;
   const advice = result === -libc.Errno.EADDRINUSE ? "; another program has this port, give another --port" : "";
   const where = host?.includes(":") ? `[${host}]` : (host ?? "*");
@@ -62,25 +62,42 @@ export function closeListener(listener: Listener): void {
   assert(result === 0, `closing a listening socket: ${libc.errnoText(result)}`);
 }
 
-function tryListen(host: string, port: number): Listener | libc.Result {
+/** As `listenTcp` for one IP address, `::` for both families; minus errno where it is refused, for callers with words of their own. */
+export function tryListenTcp(host: string, port: number): Listener | libc.Result {
+  return tryBind(host, abi.SOCK_STREAM, [
+    (fd) => libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_REUSEADDR, 1),
+    (fd) => bindTo(fd, host, port),
+    (fd) => libc.listen(fd, BACKLOG),
+  ]);
+}
+
+/** A bound, non-blocking UDP socket, with `::` for both families; or minus errno. */
+export function tryBindUdp(host: string, port: number): Listener | libc.Result {
+  return tryBind(host, abi.SOCK_DGRAM, [(fd) => bindTo(fd, host, port)]);
+}
+
+function bindTo(fd: number, host: string, port: number): libc.Result {
+  return libc.bind(fd, scratch.address, encodeSockaddr(scratch.address, { host, port }));
+}
+
+type SocketStep = (fd: number) => libc.Result;
+
+function tryBind(host: string, type: number, furtherSteps: SocketStep[]): Listener | libc.Result {
   const family = host.includes(":") ? abi.AF_INET6 : abi.AF_INET;
-  const fd = libc.socket(family, abi.SOCK_STREAM | abi.SOCK_NONBLOCK | abi.SOCK_CLOEXEC, 0);
+  const fd = libc.socket(family, type | abi.SOCK_NONBLOCK | abi.SOCK_CLOEXEC, 0);
   if (fd < 0) return fd;
-  const steps: (() => libc.Result)[] = [
-    () => libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_REUSEADDR, 1),
-    () => (family === abi.AF_INET6 ? libc.setsockoptInt(fd, abi.IPPROTO_IPV6, abi.IPV6_V6ONLY, 0) : 0),
-    () => libc.bind(fd, scratch.address, encodeSockaddr(scratch.address, { host, port })),
-    () => libc.listen(fd, BACKLOG),
-  ];
+  const dualStack: SocketStep = () =>
+    family === abi.AF_INET6 ? libc.setsockoptInt(fd, abi.IPPROTO_IPV6, abi.IPV6_V6ONLY, 0) : 0;
+  const steps: SocketStep[] = [dualStack, ...furtherSteps];
   for (const step of steps) {
-    const result = step();
+    const result = step(fd);
     if (result < 0) {
       libc.close(fd);
       return result;
     }
   }
   const bound = localAddress(fd);
-  assert(bound !== null, "a listening socket has an address");
+  assert(bound !== null, "a bound socket has an address");
   return { fd, port: bound.port, host };
 }
 
@@ -133,6 +150,34 @@ export function decodeSockaddr(bytes: Uint8Array): PeerAddress | null {
   if (family === abi.AF_INET) return { host: hostFromBytes(bytes.subarray(4, 8)), port };
   if (family === abi.AF_INET6) return { host: hostFromBytes(bytes.subarray(8, 24)), port };
   return null;
+}
+
+/** The other end's IP address, 4 or 16 bytes (IPv4 mapped into IPv6 is 4), new; null where it is gone already. */
+export function peerHostBytes(fd: number): Uint8Array | null {
+  return libc.getpeername(fd, scratch.address, SOCKADDR_BYTES) < 0 ? null : sockaddrHostBytes(scratch.bytes, 0);
+}
+
+/** The IP address of the sockaddr at `at`, as `peerHostBytes` gives it; null for other families. */
+export function sockaddrHostBytes(bytes: Uint8Array, at: number): Uint8Array | null {
+  const family = bytes[at] | (bytes[at + 1] << 8);
+  if (family === abi.AF_INET) return bytes.slice(at + 4, at + 8);
+  if (family !== abi.AF_INET6) return null;
+  for (let n = 0; n < 12; n++) if (bytes[at + 8 + n] !== (n < 10 ? 0 : 0xff)) return bytes.slice(at + 8, at + 24);
+  return bytes.slice(at + 20, at + 24);
+}
+
+/**
+ * Writes `struct sockaddr_un` of an abstract name (without its leading NUL, ASCII) to `at`, which has room for
+ * 110 bytes. Returns its length in bytes.
+ */
+export function encodeAbstractSockaddr(at: number, name: string): number {
+  assert(/^[!-~]{1,107}$/.test(name), `no abstract socket's name: ${name}`);
+  const bytes = viewAt(at, 3 + name.length);
+  bytes[0] = abi.AF_UNIX;
+  bytes[1] = 0;
+  bytes[2] = 0;
+  for (let n = 0; n < name.length; n++) bytes[3 + n] = name.charCodeAt(n);
+  return 3 + name.length;
 }
 
 /** The other end's address, or null where it is gone already. */

@@ -9,6 +9,7 @@
 /** Every module that `startWorker` starts, relative to src/. */
 export const WORKER_ENTRIES = [
   "peer/worker.ts",
+  "tracker/worker.ts",
   "disk/hash-worker.ts",
   "image/capture-worker.ts",
   "image/verify-worker.ts",

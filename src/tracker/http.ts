@@ -1,20 +1,14 @@
 /**
- * The tracker over HTTP: `/announce`, `/scrape` and `/stats` on any `Bun.serve`. It is a handler, not a server,
- * so that `track` serves it alone and `serve` mounts it beside the torrents.
+ * What the tracker says over HTTP: replies to `/announce` and `/scrape`, without a socket.
  *
- * Replies are bencoded by hand into one scratch buffer, which the handler owns and copies out of: a tracker's
- * reply is a handful of known keys, in the order that bencoding wants.
+ * Replies are bencoded by hand into one buffer, which the caller gives: a tracker's reply is a handful of
+ * known keys, in the order that bencoding wants.
  */
 import { ANNOUNCE_INTERVAL_MIN_S, ANNOUNCE_INTERVAL_S, TRACKER_SCRAPE_MAX, TRACKER_URL_BYTES_MAX } from "../limits.ts";
 import { canonicalHost, hostBytes, hostFromBytes } from "../wire/address.ts";
 import { OwnAddresses } from "./own-address.ts";
-import { type AnnounceQuery, parseAnnounce, parseScrape } from "./query.ts";
+import { AnnounceQuery, parseScrape } from "./query.ts";
 import type { AnnounceReply, PeerSelection, Registry } from "./registry.ts";
-
-/** What a handler needs of `Bun.serve`'s server. */
-export interface RequestSource {
-  requestIP(request: Request): { address: string } | null;
-}
 
 export interface HttpTrackerOptions {
   registry: Registry;
@@ -22,79 +16,88 @@ export interface HttpTrackerOptions {
   listen: string;
   /** Milliseconds of a monotonic clock. */
   now: () => number;
+  /** Where replies are written, HTTP_REPLY_BYTES_MAX long. */
+  buffer: Uint8Array;
 }
 
-const HEADERS = { "Content-Type": "text/plain", "Cache-Control": "no-store" };
 /** A full reply in the dictionary form is below 100 bytes for each of 50 peers; a full scrape below 80 for each of 74. */
-const SCRATCH_BYTES = 16 * 1024;
+export const HTTP_REPLY_BYTES_MAX = 16 * 1024;
 
+/** What every reply has between its numbers. */
+const Text = {
+  complete: encoded("d8:completei"),
+  downloaded: encoded("e10:downloadedi"),
+  externalIp: encoded("e11:external ip"),
+  incomplete: encoded("10:incompletei"),
+  intervalsAndPeers: encoded(`e8:intervali${ANNOUNCE_INTERVAL_S}e12:min intervali${ANNOUNCE_INTERVAL_MIN_S}e5:peers`),
+} as const;
+
+function encoded(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+/** Every method writes its reply to the buffer, from its start, and returns the length. Errors are a `failure reason`. */
 export class HttpTracker {
   readonly #registry: Registry;
   readonly #now: () => number;
   readonly #own: OwnAddresses;
-  readonly #out = new BencodeBuffer(SCRATCH_BYTES);
+  readonly #out: BencodeBuffer;
+  readonly #query = new AnnounceQuery();
 
   constructor(options: HttpTrackerOptions) {
     this.#registry = options.registry;
     this.#now = options.now;
     this.#own = new OwnAddresses(options.listen);
+    this.#out = new BencodeBuffer(options.buffer);
   }
 
-  /** Answers a tracker's path; null for any other, which is the caller's. Errors are HTTP 200 with a `failure reason`. */
-  handle(request: Request, source: RequestSource): Response | null {
-    const { path, query } = splitUrl(request.url);
-    if (path !== "/announce" && path !== "/scrape" && path !== "/stats") return null;
-    if (request.method !== "GET")
-      return new Response("only GET is answered here\n", { status: 405, headers: { Allow: "GET" } });
-    if (path === "/stats") return this.#stats();
-    if (query.length > TRACKER_URL_BYTES_MAX) return this.#failure("the request is too long");
-    return path === "/scrape" ? this.#scrape(query) : this.#announce(query, source.requestIP(request)?.address);
-  }
-
-  #announce(queryText: string, callerHost: string | undefined): Response {
-    const query = parseAnnounce(queryText);
-    if (typeof query === "string") return this.#failure(query);
-    const endpoint = callerHost === undefined ? null : packEndpoint(callerHost, query.port);
-    if (endpoint === null) return this.#failure("your address is unknown to the tracker");
+  /** Answers the query between `from` and `to`. `callerHost`: 4 or 16 bytes, as the socket shows it. */
+  announce(bytes: Uint8Array, from: number, to: number, callerHost: Uint8Array): number {
+    if (to - from > TRACKER_URL_BYTES_MAX) return this.#failure("the request is too long");
+    const query = this.#query;
+    const wrong = query.read(bytes, from, to);
+    if (wrong !== null) return this.#failure(wrong);
+    const endpoint = endpointOf(callerHost, query.port);
     const nowMs = this.#now();
     const own = this.#own.for(endpoint, nowMs);
-    const { infoHash, peerId, event, leftBytes, peersWanted } = query;
-    const caller = { infoHash, peerId, endpoint, event, leftBytes, peersWanted };
     const reply = this.#registry.announce(nowMs, {
-      ...caller,
+      infoHash: query.infoHash,
+      peerId: query.peerId,
+      endpoint,
+      event: query.event,
+      leftBytes: query.leftBytes,
+      peersWanted: query.peersWanted,
       bothFamilies: true,
+      wantsPeerIds: !query.compact && !query.withoutPeerIds,
       ownHost4: own.host4,
       ownHost6: own.host6,
     });
     if (reply.refusal !== null) return this.#failure(reply.refusal);
-    this.#writeReply(reply, query, endpoint);
-    return this.#respond();
+    return this.#writeReply(reply, query, endpoint);
   }
 
   /** Keys in byte order, as bencoding wants them. `external ip` is BEP 24, `peers6` BEP 7. */
-  #writeReply(reply: AnnounceReply, query: AnnounceQuery, endpoint: Uint8Array): void {
+  #writeReply(reply: AnnounceReply, query: AnnounceQuery, endpoint: Uint8Array): number {
     const out = this.#out.start();
-    out.ascii("d").text("complete").integer(reply.seeders);
-    out.text("downloaded").integer(reply.downloaded);
-    out.text("external ip").bytes(endpoint, 0, endpoint.length - 2);
-    out.text("incomplete").integer(reply.leechers);
-    out.text("interval").integer(ANNOUNCE_INTERVAL_S);
-    out.text("min interval").integer(ANNOUNCE_INTERVAL_MIN_S);
+    out.constant(Text.complete).number(reply.seeders).constant(Text.downloaded).number(reply.downloaded);
+    out.constant(Text.externalIp).bytes(endpoint, 0, endpoint.length - 2);
+    out.constant(Text.incomplete).number(reply.leechers).constant(Text.intervalsAndPeers);
     if (query.compact) {
-      out.text("peers").bytes(reply.peers4.endpoints, 0, reply.peers4.count * 6);
+      out.bytes(reply.peers4.endpoints, 0, reply.peers4.count * 6);
       if (reply.peers6.count > 0) out.text("peers6").bytes(reply.peers6.endpoints, 0, reply.peers6.count * 18);
     } else {
-      out.text("peers").ascii("l");
+      out.ascii("l");
       writeDictionaries(out, reply.peers4, 4, query.withoutPeerIds);
       writeDictionaries(out, reply.peers6, 16, query.withoutPeerIds);
       out.ascii("e");
     }
     if (reply.warning !== null) out.text("warning message").text(reply.warning);
-    out.ascii("e");
+    return out.ascii("e").lengthBytes;
   }
 
   /** BEP 48. Info-hashes that are not served are left out. */
-  #scrape(query: string): Response {
+  scrape(query: string): number {
+    if (query.length > TRACKER_URL_BYTES_MAX) return this.#failure("the request is too long");
     const infoHashes = parseScrape(query);
     if (typeof infoHashes === "string") return this.#failure(infoHashes);
     if (infoHashes.length > TRACKER_SCRAPE_MAX)
@@ -108,25 +111,12 @@ export class HttpTracker {
       out.bytes(key, 0, key.length).ascii("d").text("complete").integer(counts.seeders);
       out.text("downloaded").integer(counts.downloaded).text("incomplete").integer(counts.leechers).ascii("e");
     }
-    out.ascii("e").text("flags").ascii("d").text("min_request_interval").integer(ANNOUNCE_INTERVAL_MIN_S).ascii("ee");
-    return this.#respond();
+    out.ascii("e").text("flags").ascii("d").text("min_request_interval").integer(ANNOUNCE_INTERVAL_MIN_S);
+    return out.ascii("ee").lengthBytes;
   }
 
-  #stats(): Response {
-    const swarms: Record<string, unknown>[] = [];
-    const nowMs = this.#now();
-    for (const infoHash of this.#registry.infoHashes())
-      swarms.push({ infoHash, ...this.#registry.scrape(nowMs, infoHash) });
-    return Response.json({ peers: this.#registry.peerCount, swarms }, { headers: { "Cache-Control": "no-store" } });
-  }
-
-  #failure(reason: string): Response {
-    this.#out.start().ascii("d").text("failure reason").text(reason).ascii("e");
-    return this.#respond();
-  }
-
-  #respond(): Response {
-    return new Response(this.#out.copy(), { headers: HEADERS });
+  #failure(reason: string): number {
+    return this.#out.start().ascii("d").text("failure reason").text(reason).ascii("e").lengthBytes;
   }
 }
 
@@ -140,15 +130,19 @@ export function splitUrl(url: string): { path: string; query: string } {
     : { path: url.slice(pathAt, mark), query: url.slice(mark + 1) };
 }
 
-/** 6 or 18 bytes of an address as a socket reports it (IPv4-mapped becomes IPv4, a scope is dropped); null for no address. */
+/** 6 or 18 bytes of an address as text (IPv4-mapped becomes IPv4, a scope is dropped); null for no address. */
 export function packEndpoint(host: string, port: number): Uint8Array | null {
   const canonical = canonicalHost(host.split("%")[0]!);
   const bytes = canonical === null ? null : hostBytes(canonical);
-  if (bytes === null) return null;
-  const endpoint = new Uint8Array(bytes.length + 2);
-  endpoint.set(bytes);
-  endpoint[bytes.length] = port >> 8;
-  endpoint[bytes.length + 1] = port & 0xff;
+  return bytes === null ? null : endpointOf(bytes, port);
+}
+
+/** The same of an address of 4 or 16 bytes, which is not IPv4-mapped. */
+export function endpointOf(host: Uint8Array, port: number): Uint8Array {
+  const endpoint = new Uint8Array(host.length + 2);
+  endpoint.set(host);
+  endpoint[host.length] = port >> 8;
+  endpoint[host.length + 1] = port & 0xff;
   return endpoint;
 }
 
@@ -178,8 +172,12 @@ class BencodeBuffer {
   readonly #buffer: Uint8Array;
   #length = 0;
 
-  constructor(sizeBytes: number) {
-    this.#buffer = new Uint8Array(sizeBytes);
+  constructor(buffer: Uint8Array) {
+    this.#buffer = buffer;
+  }
+
+  get lengthBytes(): number {
+    return this.#length;
   }
 
   start(): this {
@@ -188,8 +186,29 @@ class BencodeBuffer {
   }
 
   ascii(text: string): this {
-    if (this.#length + text.length > this.#buffer.length) throw new RangeError("tracker reply exceeds its buffer");
+    this.#need(text.length);
     for (let n = 0; n < text.length; n++) this.#buffer[this.#length++] = text.charCodeAt(n);
+    return this;
+  }
+
+  /** Bytes that were encoded before. */
+  constant(encodedText: Uint8Array): this {
+    this.#need(encodedText.length);
+    for (let n = 0; n < encodedText.length; n++) this.#buffer[this.#length++] = encodedText[n]!;
+    return this;
+  }
+
+  /** The decimal digits of an integer that is not negative. */
+  number(value: number): this {
+    let digits = 1;
+    for (let rest = value; rest >= 10; rest = Math.floor(rest / 10)) digits++;
+    this.#need(digits);
+    let rest = value;
+    for (let at = this.#length + digits - 1; at >= this.#length; at--) {
+      this.#buffer[at] = 0x30 + (rest % 10);
+      rest = Math.floor(rest / 10);
+    }
+    this.#length += digits;
     return this;
   }
 
@@ -202,13 +221,13 @@ class BencodeBuffer {
   }
 
   bytes(source: Uint8Array, from: number, lengthBytes: number): this {
-    this.ascii(`${lengthBytes}:`);
-    if (this.#length + lengthBytes > this.#buffer.length) throw new RangeError("tracker reply exceeds its buffer");
+    this.number(lengthBytes).ascii(":");
+    this.#need(lengthBytes);
     for (let n = 0; n < lengthBytes; n++) this.#buffer[this.#length++] = source[from + n]!;
     return this;
   }
 
-  copy(): Uint8Array<ArrayBuffer> {
-    return this.#buffer.slice(0, this.#length) as Uint8Array<ArrayBuffer>;
+  #need(lengthBytes: number): void {
+    if (this.#length + lengthBytes > this.#buffer.length) throw new RangeError("tracker reply exceeds its buffer");
   }
 }

@@ -38,8 +38,8 @@ export class OwnAddresses {
 
   /** Addresses for a caller with that packed endpoint (6 or 18 bytes). */
   for(endpoint: Uint8Array, nowMs: number): OwnHosts {
+    if (endpoint.length === 6 && endpoint[0] === 127) return NOWHERE;
     const caller = endpoint.subarray(0, endpoint.length - 2);
-    if (caller.length === 4 && caller[0] === 127) return NOWHERE;
     if (nowMs - this.#readMs > REFRESH_MS) {
       this.#addresses = publicAddresses();
       this.#readMs = nowMs;

@@ -25,6 +25,9 @@ export class PeerTable {
   #seenMs = new Float64Array(START_CAPACITY);
   #completed = new Uint8Array(START_CAPACITY);
   readonly #index = new Map<number | string, number>();
+  /** The number of the last sample that has that index: whether it was drawn already is one look. */
+  #sampledBy = new Uint32Array(START_CAPACITY);
+  #samples = 0;
 
   constructor(readonly endpointBytes: EndpointBytes) {
     this.#endpoints = new Uint8Array(START_CAPACITY * endpointBytes);
@@ -106,9 +109,12 @@ export class PeerTable {
    */
   sample(random: RandomFraction, limit: number, wanted: number, picks: Int32Array): number {
     const picked = Math.min(wanted, limit);
+    const sample = this.#nextSample();
     for (let n = 0, ceiling = limit - picked; n < picked; n++, ceiling++) {
       const candidate = Math.floor(random() * (ceiling + 1));
-      picks[n] = contains(picks, n, candidate) ? ceiling : candidate;
+      const pick = this.#sampledBy[candidate] === sample ? ceiling : candidate;
+      this.#sampledBy[pick] = sample;
+      picks[n] = pick;
     }
     return picked;
   }
@@ -162,24 +168,31 @@ export class PeerTable {
     }
   }
 
+  /** A number that no index has been marked with. */
+  #nextSample(): number {
+    this.#samples = (this.#samples + 1) >>> 0;
+    if (this.#samples === 0) {
+      this.#sampledBy.fill(0);
+      this.#samples = 1;
+    }
+    return this.#samples;
+  }
+
   #grow(): void {
     const capacity = this.#seenMs.length * 2;
     this.#endpoints = grown(this.#endpoints, capacity * this.endpointBytes);
     this.#peerIds = grown(this.#peerIds, capacity * PEER_ID_BYTES);
     this.#completed = grown(this.#completed, capacity);
+    this.#sampledBy = new Uint32Array(capacity);
     const seenMs = new Float64Array(capacity);
     seenMs.set(this.#seenMs);
     this.#seenMs = seenMs;
   }
 
   #assertIndex(index: number): void {
-    assert(index >= 0 && index < this.#count, `peer index ${index} of ${this.#count}`);
+    // The text is made for a broken invariant alone: this is asked several times for each announce.
+    if (!(index >= 0 && index < this.#count)) assert(false, `peer index ${index} of ${this.#count}`);
   }
-}
-
-function contains(picks: Int32Array, count: number, wanted: number): boolean {
-  for (let n = 0; n < count; n++) if (picks[n] === wanted) return true;
-  return false;
 }
 
 function grown(array: Uint8Array, lengthBytes: number): Uint8Array<ArrayBuffer> {

@@ -36,6 +36,8 @@ export interface AnnounceRequest {
   peersWanted: number;
   /** False: only peers of the caller's family are wanted (BEP 15). */
   bothFamilies: boolean;
+  /** The reply's `peerIds` are filled in. */
+  wantsPeerIds: boolean;
   /**
    * This machine's addresses as that caller would reach them (4 and 16 bytes), or null. They stand in for peers
    * that announced from a loopback address: the seeder beside the tracker.
@@ -44,7 +46,7 @@ export interface AnnounceRequest {
   ownHost6: Uint8Array | null;
 }
 
-/** Packed peers of one family; entries 0 to `count` - 1 are valid. `peerIds` holds 20 bytes for each. */
+/** Packed peers of one family; entries 0 to `count` - 1 are valid. `peerIds` holds 20 bytes for each, where they are wanted. */
 export interface PeerSelection {
   count: number;
   readonly endpoints: Uint8Array;
@@ -241,7 +243,7 @@ export class Registry {
     table.copyEndpoint(index, selection.endpoints, at);
     if (table.endpointBytes === request.endpoint.length && equalAt(selection.endpoints, at, request.endpoint)) return;
     if (!makeReachable(selection.endpoints, at, table.endpointBytes, request)) return;
-    table.copyPeerId(index, selection.peerIds, selection.count * 20);
+    if (request.wantsPeerIds) table.copyPeerId(index, selection.peerIds, selection.count * 20);
     selection.count++;
   }
 

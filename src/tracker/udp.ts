@@ -3,12 +3,12 @@
  * address and the minute, so a reply that is larger than its request goes only to an address that has proved
  * to receive. Everything else answered is no larger than what was asked; malformed packets are not answered.
  *
- * The tracker owns one buffer for replies; `send` copies it to the kernel before it returns.
+ * The tracker owns one buffer for replies; a batch of datagrams copies it before the next is made.
  */
-import { ExitCode, Failure } from "../errors.ts";
+import { DatagramBatch } from "../kernel/datagrams.ts";
 import { ANNOUNCE_INTERVAL_S, TRACKER_PEERS_RETURNED_MAX, TRACKER_SCRAPE_MAX } from "../limits.ts";
 import { randomBytes } from "../random-bytes.ts";
-import { packEndpoint } from "./http.ts";
+import { endpointOf } from "./http.ts";
 import { OwnAddresses } from "./own-address.ts";
 import type { AnnounceReply, Registry } from "./registry.ts";
 import {
@@ -25,86 +25,53 @@ import {
   SCRAPE_REQUEST_HEAD_BYTES,
 } from "./udp-wire.ts";
 
-export interface UdpTrackerOptions {
+export interface UdpServerOptions {
   registry: Registry;
-  /** Address to bind; `::` serves IPv4 too. */
+  /** The address bound. */
   listen: string;
-  /** 0: the kernel chooses. */
-  port: number;
   /** Milliseconds of a monotonic clock. */
   now: () => number;
-}
-
-export interface UdpTracker {
-  readonly port: number;
-  stop(): void;
+  /** The bound socket, which stays the caller's. */
+  fd: number;
 }
 
 /** BEP 15: a client may use an id for a minute, a tracker takes it for two. */
 const SLOT_MS = 60_000;
 const REPLY_BYTES_MAX = ANNOUNCE_REPLY_HEAD_BYTES + TRACKER_PEERS_RETURNED_MAX * 18;
 
-/** Binds the port and serves until `stop`. Throws a Failure where the port is taken or the address is not ours. */
-export async function startUdpTracker(options: UdpTrackerOptions): Promise<UdpTracker> {
-  const answerer = new UdpAnswerer(options.registry, options.listen, options.now);
-  try {
-    const socket = await Bun.udpSocket({
-      hostname: options.listen,
-      port: options.port,
-      socket: {
-        data(self, packet, port, host) {
-          const reply = answerer.answer(packet, host);
-          if (reply !== null) sendOrLose(self, reply, port, host);
-        },
-        // ICMP errors of former clients surface here; there is nobody to tell.
-        error() {},
-      },
-    });
-    return { port: socket.port, stop: () => socket.close() };
-  } catch (error) {
-    throw bindFailure(error, "UDP", options.listen, options.port, "--udp");
-  }
-}
+/** Batches answered in one go, before others of the thread get their turn. */
+const BATCHES_MAX = 8;
 
-/**
- * A reply that cannot be sent (full buffer, no route, a forged source port 0) is lost, as the network may lose
- * it: the client asks again, and no packet from outside may end the tracker.
- */
-function sendOrLose(socket: Bun.udp.Socket<"buffer">, reply: Uint8Array, port: number, host: string): boolean {
-  try {
-    return socket.send(reply, port, host);
-  } catch {
-    return false;
-  }
-}
+/** Answers what has arrived at a socket, in batches. */
+export class UdpServer {
+  readonly #answerer: UdpAnswerer;
+  readonly #datagrams: DatagramBatch;
 
-/** What the user is told when a port cannot be bound. */
-export function bindFailure(error: unknown, protocol: string, listen: string, port: number, option: string): Failure {
-  const code = (error as { code?: string }).code ?? String(error);
-  const where = `${protocol} port ${port} of ${listen}`;
-  if (code.includes("EADDRINUSE"))
-    return new Failure(
-      ExitCode.failed,
-      "port-in-use",
-      `${where} is in use by another program: stop it or choose another port with ${option} PORT`,
-    );
-  if (code.includes("EADDRNOTAVAIL"))
-    return new Failure(
-      ExitCode.failed,
-      "listen-address",
-      `${where} cannot be bound: ${listen} is no address of this machine, see --listen`,
-    );
-  if (code.includes("EACCES"))
-    return new Failure(
-      ExitCode.failed,
-      "port-denied",
-      `${where} needs root: choose a port above 1023 with ${option} PORT`,
-    );
-  return new Failure(
-    ExitCode.failed,
-    "listen",
-    `${where} cannot be bound: ${error instanceof Error ? error.message : code}`,
-  );
+  constructor(options: UdpServerOptions) {
+    this.#answerer = new UdpAnswerer(options.registry, options.listen, options.now);
+    this.#datagrams = new DatagramBatch(options.fd);
+  }
+
+  /** Call it when the socket is readable. */
+  serve(): void {
+    for (let batch = 0; batch < BATCHES_MAX; batch++) {
+      // Errors are ICMP messages about former clients, told once each; there is nobody to tell.
+      const count = this.#datagrams.receive();
+      if (count === 0) return;
+      for (let index = 0; index < count; index++) this.#answer(index);
+      this.#datagrams.flush();
+    }
+  }
+
+  close(): void {
+    this.#datagrams.close();
+  }
+
+  #answer(index: number): void {
+    const host = this.#datagrams.senderHost(index);
+    const reply = host === null ? null : this.#answerer.answer(this.#datagrams.packet(index), host);
+    if (reply !== null) this.#datagrams.reply(index, reply);
+  }
 }
 
 /** Packets in, packets out, without a socket. */
@@ -122,8 +89,8 @@ export class UdpAnswerer {
     this.#own = new OwnAddresses(listen);
   }
 
-  /** The reply to a packet from `host`, valid until the next call; null where none is due. */
-  answer(packet: Uint8Array, host: string): Uint8Array | null {
+  /** The reply to a packet from `host` (4 or 16 bytes), valid until the next call; null where none is due. */
+  answer(packet: Uint8Array, host: Uint8Array): Uint8Array | null {
     if (packet.length < CONNECT_REQUEST_BYTES) return null;
     const view = new DataView(packet.buffer, packet.byteOffset, packet.byteLength);
     const action = view.getUint32(AnnounceAt.action);
@@ -134,16 +101,15 @@ export class UdpAnswerer {
     return action === Action.announce ? this.#announce(packet, view, host) : this.#scrape(packet);
   }
 
-  #connect(host: string): Uint8Array {
+  #connect(host: Uint8Array): Uint8Array {
     this.#view.setUint32(0, Action.connect);
     this.#view.setBigUint64(8, this.#connectionId(host, this.#slot()));
     return this.#out.subarray(0, CONNECT_REPLY_BYTES);
   }
 
   /** Options behind the 98 bytes (BEP 41) are not looked at: any path is this tracker. */
-  #announce(packet: Uint8Array, view: DataView, host: string): Uint8Array | null {
-    const endpoint = packEndpoint(host, view.getUint16(AnnounceAt.port));
-    if (endpoint === null) return null;
+  #announce(packet: Uint8Array, view: DataView, host: Uint8Array): Uint8Array {
+    const endpoint = endpointOf(host, view.getUint16(AnnounceAt.port));
     if (view.getUint16(AnnounceAt.port) === 0) return this.#error("port must be 1 to 65535", packet.length);
     const nowMs = this.now();
     const own = this.#own.for(endpoint, nowMs);
@@ -155,6 +121,7 @@ export class UdpAnswerer {
       leftBytes: view.getUint32(AnnounceAt.left) * 2 ** 32 + view.getUint32(AnnounceAt.left + 4),
       peersWanted: view.getInt32(AnnounceAt.peersWanted),
       bothFamilies: false,
+      wantsPeerIds: false,
       ownHost4: own.host4,
       ownHost6: own.host6,
     });
@@ -198,13 +165,13 @@ export class UdpAnswerer {
     return Math.floor(this.now() / SLOT_MS);
   }
 
-  #isConnected(connectionId: bigint, host: string): boolean {
+  #isConnected(connectionId: bigint, host: Uint8Array): boolean {
     const slot = this.#slot();
     return connectionId === this.#connectionId(host, slot) || connectionId === this.#connectionId(host, slot - 1);
   }
 
-  #connectionId(host: string, slot: number): bigint {
-    return new Bun.CryptoHasher("sha1", this.#secret).update(`${slot} ${host}`).digest().readBigUInt64BE(0);
+  #connectionId(host: Uint8Array, slot: number): bigint {
+    return new Bun.CryptoHasher("sha1", this.#secret).update(String(slot)).update(host).digest().readBigUInt64BE(0);
   }
 }
 

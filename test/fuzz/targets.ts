@@ -6,6 +6,7 @@ import type { SeededRandom } from "../harness/random.ts";
 import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
+import { fuzzAnnounceQuery, fuzzHttpHead } from "./tracker.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
 import { fuzzAddress, fuzzBitfield, fuzzExtensions, fuzzHandshake } from "./wire.ts";
 
@@ -13,12 +14,14 @@ export type FuzzTarget = (random: SeededRandom) => void;
 
 export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   address: fuzzAddress,
+  announce: fuzzAnnounceQuery,
   bencode: fuzzBencode,
   bitfield: fuzzBitfield,
   "domain-map": fuzzDomainMap,
   extensions: fuzzExtensions,
   frames: fuzzFrames,
   handshake: fuzzHandshake,
+  head: fuzzHttpHead,
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
   "partition-table": fuzzPartitionTable,

@@ -112,8 +112,8 @@ test("a forged Host is not written into torrents or texts", async () => {
 test("/ names the images and what to type; the tracker serves these torrents only", async () => {
   const summary = await (await fetch(`${base}/`)).text();
   expect(summary).toContain(`diskswarm deploy ${base}/torrents/class%20room.torrent /dev/TARGET`);
-  expect(server.counts(first.metainfo.infoHash.toHex())).toEqual({ seeders: 0, leechers: 0, downloaded: 0 });
-  expect(server.counts("00".repeat(20))).toBeNull();
+  expect(await server.counts(first.metainfo.infoHash.toHex())).toEqual({ seeders: 0, leechers: 0, downloaded: 0 });
+  expect(await server.counts("00".repeat(20))).toBeNull();
   const reply = await (
     await fetch(`${base}/announce?info_hash=${"%00".repeat(20)}&peer_id=${"%00".repeat(20)}&port=1&left=0`)
   ).text();

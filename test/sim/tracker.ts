@@ -54,6 +54,7 @@ export class SimTracker {
       leftBytes: node.swarm.bytesLeft,
       peersWanted: -1,
       bothFamilies: true,
+      wantsPeerIds: false,
       ownHost4: null,
       ownHost6: null,
     });

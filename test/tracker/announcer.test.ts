@@ -178,7 +178,7 @@ describe("the announcer", () => {
         .sort(),
     ).toEqual(dead);
     expect(states.at(-1)).toEqual([good, null]);
-    expect(real.counts(HASH)).toEqual({ seeders: 0, leechers: 1, downloaded: 0 });
+    expect(await real.counts(HASH)).toEqual({ seeders: 0, leechers: 1, downloaded: 0 });
     const before = states.length;
     heard = Promise.withResolvers();
     made.announceNow("completed");
@@ -191,9 +191,9 @@ describe("the announcer", () => {
         .slice(-1),
     ).toEqual([good]);
     expect(states.length - before).toBe(3);
-    expect(real.counts(HASH)).toMatchObject({ downloaded: 1 });
+    expect(await real.counts(HASH)).toMatchObject({ downloaded: 1 });
     await made.stop();
-    expect(real.counts(HASH)).toMatchObject({ seeders: 0, leechers: 0 });
+    expect(await real.counts(HASH)).toMatchObject({ seeders: 0, leechers: 0 });
   });
 
   test("hands over peers, and asks again when told to", async () => {

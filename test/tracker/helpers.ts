@@ -34,6 +34,7 @@ export function request(
     leftBytes: 1,
     peersWanted: -1,
     bothFamilies: true,
+    wantsPeerIds: true,
     ownHost4: null,
     ownHost6: null,
     ...rest,

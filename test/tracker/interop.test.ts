@@ -117,7 +117,7 @@ describe("aria2 at our tracker", () => {
         `--dir=${folder}`,
         torrent,
       ]);
-      await until("aria2 is a leecher here", () => tracker.counts(infoHash)?.leechers === 1);
+      await until("aria2 is a leecher here", async () => (await tracker.counts(infoHash))?.leechers === 1);
       expect(
         (
           await announceTo(
@@ -130,7 +130,7 @@ describe("aria2 at our tracker", () => {
       ).toEqual([{ host: "127.0.0.1", port }]);
       child.signal("SIGINT");
       await child.ended;
-      await until("aria2 has said good-bye", () => tracker.counts(infoHash)?.leechers === 1);
+      await until("aria2 has said good-bye", async () => (await tracker.counts(infoHash))?.leechers === 1);
     });
   }
 });
