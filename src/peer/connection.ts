@@ -272,7 +272,7 @@ export class Connection implements BatchSink {
     const list = this.#list;
     let framedBytes = 0;
     this.#sentPayloadBytes = 0;
-    if (serving === null || session.uploadCount === 0) return 0;
+    if (serving === null || session.queuedCount === 0) return 0;
     serving.readAhead(session);
     for (let blocks = 0; blocks < GATHER_BLOCKS_MAX && session.uploadCount > 0; blocks++) {
       const lengthBytes = session.uploadLength(0);

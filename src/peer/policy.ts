@@ -36,8 +36,6 @@ export function planMemory(
       ...TUNING_DEFAULT,
       blockBytesMax: Math.max(BLOCK_BYTES, Math.min(blockBytesMax, slabBytes)),
       outstandingBytesPerSource: outstandingBytes,
-      // Small pieces: as many as several sources need to be busy.
-      piecesInFlightMax: Math.max(TUNING_DEFAULT.piecesInFlightMax, Math.ceil((8 * MiB) / pieceBytes)),
       uploadSlots: seedOnly ? UPLOAD_SLOTS_SEEDER : TUNING_DEFAULT.uploadSlots,
     },
   };

@@ -68,7 +68,7 @@ export class Serving {
 
   /** Starts reading what the first requests of a session will need. */
   readAhead(session: Session): void {
-    const requests = Math.min(session.uploadCount, LOOK_AHEAD_REQUESTS);
+    const requests = Math.min(session.queuedCount, LOOK_AHEAD_REQUESTS);
     this.pages?.forget();
     let parts = 0;
     let last = NONE;

@@ -1,5 +1,5 @@
 /**
- * Who is served: the upload slots.
+ * Which other clients are served: the upload slots. Peers of our own kind get grants instead (`grants.ts`).
  *
  * A slot is used by a peer that has requests with us. While slots are free, some more peers are unchoked (offers),
  * so that the line never idles because the ones served want nothing just now. When there are more than that, a slot
@@ -7,7 +7,7 @@
  * longest ago. Slots move with events (interest, a piece served, a peer gone), not with a timer alone: a small image
  * is over in less than a second.
  *
- * Invariant: at most `slots` + OFFERS open sessions are unchoked.
+ * Invariant: at most `slots` + OFFERS open sessions of other clients are unchoked.
  */
 import type { Dispersal } from "./dispersal.ts";
 import { OFFERS, SLOT_BYTES_MIN, SLOT_IDLE_MS, SLOT_MS_MAX, SLOT_MS_MIN_FOREIGN } from "./policy.ts";
@@ -40,7 +40,6 @@ export class Choker {
     slot.slotBytes += lengthBytes;
     slot.lastUploadMs = this.host.nowMs;
     slot.lastPiece = piece;
-    this.dispersal?.served(session, piece);
   }
 
   /** Everything begun for the session is sent: at the end of a piece its slot may move on. */
@@ -48,7 +47,7 @@ export class Choker {
     session.slot.lastUploadMs = this.host.nowMs;
     if (session.slot.slotBytes < Math.max(this.pieceBytes, SLOT_BYTES_MIN) || !session.isOpen || session.amChoking)
       return;
-    if (session.uploadCount > 0 && session.uploadPiece(0) === session.slot.lastPiece) return;
+    if (session.queuedCount > 0 && session.uploadPiece(0) === session.slot.lastPiece) return;
     this.passOn(session);
     this.fill();
   }
@@ -57,10 +56,10 @@ export class Choker {
   tick(): void {
     const now = this.host.nowMs;
     for (const session of this.host.sessions) {
-      if (session.amChoking || !session.isOpen) continue;
+      if (session.amChoking || !session.isOpen || session.isOurs) continue;
       const slot = session.slot;
       const idle =
-        session.uploadCount === 0 &&
+        session.queuedCount === 0 &&
         slot.sendingBytes === 0 &&
         now - Math.max(slot.lastUploadMs, slot.sinceMs) >= SLOT_IDLE_MS;
       if (!session.peerInterested ? this.mayEnd(session) : false) this.end(session);
@@ -74,7 +73,7 @@ export class Choker {
     let active = 0;
     let idle = 0;
     for (const session of this.host.sessions) {
-      if (!session.isOpen || session.amChoking) continue;
+      if (!session.isOpen || session.amChoking || session.isOurs) continue;
       if (isActive(session)) active++;
       else idle++;
     }
@@ -101,7 +100,7 @@ export class Choker {
 
   private end(session: Session): void {
     session.choke();
-    this.dispersal?.choked(session);
+    this.dispersal?.takeBack(session);
   }
 
   private give(session: Session): void {
@@ -110,26 +109,27 @@ export class Choker {
     session.slot.slotBytes = 0;
     session.slot.lastPiece = -1;
     session.unchoke();
-    this.dispersal?.suggest(session);
+    this.dispersal?.suggestAhead(session);
   }
 
   /** The one in line: interested, choked, with the fewest pieces, served longest ago. */
   private next(): Session | null {
     let best: Session | null = null;
     for (const session of this.host.sessions) {
-      if (!session.isOpen || !session.amChoking || !session.peerInterested || !session.canUnchoke) continue;
+      if (!session.isOpen || session.isOurs || !session.amChoking) continue;
+      if (!session.peerInterested || !session.canUnchoke) continue;
       if (best === null || goesBefore(session, best)) best = session;
     }
     return best;
   }
 
   private mayEnd(session: Session): boolean {
-    return session.isOurs || this.host.nowMs - session.slot.sinceMs >= SLOT_MS_MIN_FOREIGN;
+    return this.host.nowMs - session.slot.sinceMs >= SLOT_MS_MIN_FOREIGN;
   }
 }
 
 function isActive(session: Session): boolean {
-  return session.uploadCount > 0 || session.slot.sendingBytes > 0;
+  return session.queuedCount > 0 || session.slot.sendingBytes > 0;
 }
 
 function goesBefore(a: Session, b: Session): boolean {

@@ -5,16 +5,13 @@
  * It is an order and no gate: a peer may fetch anything else. Invariant: a piece counts each peer that has it, and
  * each peer that does not have it yet but it was suggested to or that has asked us for it.
  */
-import { SUGGESTIONS_AHEAD_BYTES, SUGGESTIONS_AHEAD_MAX, SUGGESTIONS_AHEAD_MIN } from "./policy.ts";
+import { SUGGESTIONS_AHEAD } from "./policy.ts";
 import type { Random } from "./random.ts";
 import { RarityOrder } from "./rarity.ts";
 import type { Session } from "./session.ts";
 
 /** Pieces counted as on their way to one peer; one that takes without ever having is not counted further. */
 const GIVEN_MAX = 64;
-
-/** The first peer to come is suggested at most this part of what nobody has: others come a moment later. */
-const UNSEEN_SHARE = 4;
 
 /** How far a piece is that a peer does not have yet. */
 export const enum Given {
@@ -30,9 +27,6 @@ export class Dispersal {
     private readonly pieceCount: number,
     sessionsMax: number,
     random: Random,
-    private readonly pieceBytes: number,
-    /** Peers that are served now. */
-    private readonly servedCount: () => number,
   ) {
     this.order = new RarityOrder(pieceCount, sessionsMax, random);
   }
@@ -61,7 +55,7 @@ export class Dispersal {
     const stage = given.get(piece);
     if (stage === undefined) this.give(given, piece, Given.requested);
     else if (stage === Given.suggested) given.set(piece, Given.requested);
-    this.suggest(session);
+    if (!session.isOurs) this.suggestAhead(session);
   }
 
   /** A block of the piece begins to be sent. */
@@ -69,12 +63,13 @@ export class Dispersal {
     if (session.slot.given?.has(piece)) session.slot.given.set(piece, Given.served);
   }
 
-  /** We choke the peer: what it got nothing of is for others. */
-  choked(session: Session): void {
+  /** The peer is choked, or it gave its grants back: what it did not ask for is for others. */
+  takeBack(session: Session): void {
     const given = session.slot.given;
     if (given === null) return;
     for (const [piece, stage] of given) {
-      if (stage === Given.served) continue;
+      // A choke drops what another client asked for; what one of ours has begun goes on.
+      if (stage === Given.served || (session.isOurs && stage === Given.requested)) continue;
       given.delete(piece);
       this.order.decrement(piece);
     }
@@ -87,22 +82,28 @@ export class Dispersal {
     session.slot.given = null;
   }
 
-  /** Keeps a few suggestions ahead of a peer that we serve, while there are pieces nobody has. */
-  suggest(session: Session): void {
-    if (!session.isOpen || !session.fast || session.amChoking) return;
+  /** A piece that nobody has goes with a grant. */
+  suggestOne(session: Session): void {
+    session.slot.given ??= new Map();
+    this.suggest(session, session.slot.given);
+  }
+
+  /** Keeps a few suggestions ahead of another client that we serve: it may ask for more than one piece. */
+  suggestAhead(session: Session): void {
+    if (!session.isOpen || session.amChoking) return;
     session.slot.given ??= new Map();
     const given = session.slot.given;
     let ahead = 0;
     for (const stage of given.values()) if (stage === Given.suggested) ahead++;
-    // A peer that runs out of suggestions idles for a round trip behind everything that is being sent to it.
-    const sharedBytes = SUGGESTIONS_AHEAD_BYTES / Math.max(1, this.servedCount());
-    const wanted = Math.min(SUGGESTIONS_AHEAD_MAX, sharedBytes / this.pieceBytes, this.unseenCount / UNSEEN_SHARE);
-    const aheadMax = Math.max(SUGGESTIONS_AHEAD_MIN, Math.ceil(wanted));
-    for (; ahead < aheadMax && given.size < GIVEN_MAX && this.unseenCount > 0; ahead++) {
-      const piece = this.order.at(0);
-      if (!session.writeSuggest(piece)) return;
-      this.give(given, piece, Given.suggested);
-    }
+    while (ahead++ < SUGGESTIONS_AHEAD) if (!this.suggest(session, given)) return;
+  }
+
+  private suggest(session: Session, given: Map<number, Given>): boolean {
+    if (!session.fast || this.unseenCount === 0 || given.size >= GIVEN_MAX) return false;
+    const piece = this.order.at(0);
+    if (!session.writeSuggest(piece)) return false;
+    this.give(given, piece, Given.suggested);
+    return true;
   }
 
   private give(given: Map<number, Given>, piece: number, stage: Given): void {

@@ -55,7 +55,8 @@ export class Extensions {
       metadataBytes: metadata?.length ?? null,
       yourHost: session.address.host,
       uploadOnly,
-      blockBytes: blockBytesMax > BLOCK_BYTES ? blockBytesMax : null,
+      // Even where it is what all clients serve: it also says that we are of our own kind.
+      blockBytes: blockBytesMax,
     });
     session.ext.handshakeSent = session.writeExtended(HANDSHAKE_EXTENDED_ID, payload);
   }

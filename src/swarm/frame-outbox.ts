@@ -53,6 +53,23 @@ export abstract class FrameOutbox {
     return true;
   }
 
+  /** Writes nothing where there is no room now: a block that comes all the same is thrown away. */
+  writeCancel(piece: number, begin: number, length: number): void {
+    if (this.room < frames.REQUEST_FRAME_BYTES) return;
+    this.wrote(frames.writeCancel(this.out.buffer, this.out.lengthBytes, piece, begin, length));
+  }
+
+  /** There is room. */
+  protected writeInterest(interested: boolean): void {
+    const write = interested ? frames.writeInterested : frames.writeNotInterested;
+    this.wrote(write(this.out.buffer, this.out.lengthBytes));
+  }
+
+  /** There is room. */
+  protected writeReject(piece: number, begin: number, length: number): void {
+    this.wrote(frames.writeReject(this.out.buffer, this.out.lengthBytes, piece, begin, length));
+  }
+
   /** Returns false where there is no room now. */
   writeExtended(extendedId: number, payload: Uint8Array): boolean {
     if (this.room < frames.EXTENDED_OVERHEAD_BYTES + payload.length) return false;

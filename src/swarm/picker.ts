@@ -142,15 +142,15 @@ export class Picker {
 
   /**
    * A piece all of whose units are requested, some not yet arriving, that this source could fetch twice: the one
-   * with the most left. The range to ask for is then in `endgameRange`.
+   * with the most left, of those begun at `begunUntilMs` or before. The range to ask for is then in `endgameRange`.
    */
-  findEndgame(source: Session, unitsMax: number): PieceProgress | null {
+  findEndgame(source: Session, unitsMax: number, begunUntilMs: number): PieceProgress | null {
     let best: PieceProgress | null = null;
     let bestLeft = 0;
     for (const progress of this.inFlight) {
       const left = progress.unitCount - progress.receivedCount - progress.claimedCount;
-      if (left <= bestLeft || progress.singleSource || !source.remoteHave.has(progress.piece)) continue;
-      if (!findCopyRange(progress, source, unitsMax, this.range)) continue;
+      if (left <= bestLeft || progress.singleSource || progress.begunMs > begunUntilMs) continue;
+      if (!source.remoteHave.has(progress.piece) || !findCopyRange(progress, source, unitsMax, this.range)) continue;
       best = progress;
       bestLeft = left;
     }

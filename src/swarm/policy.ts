@@ -23,13 +23,13 @@ export interface SwarmTuning {
   readonly packedBlocks: boolean;
   /** Requested and not yet received, per source, to begin with; grows to four times this with rate * latency. */
   readonly outstandingBytesPerSource: number;
-  /** Pieces begun and not yet fully received. More are begun only while sources would otherwise idle below it. */
+  /** Pieces begun and not yet fully received. */
   readonly piecesInFlightMax: number;
   /** Connections that we dial, including those still being dialled. */
   readonly dialMax: number;
   /** Connections that we accept. */
   readonly acceptMax: number;
-  /** Peers served at the same time: 4 on a node, 6 on the seeder. */
+  /** Other clients served at the same time: 4 on a node, 6 on the seeder. Peers of our own kind get grants. */
   readonly uploadSlots: number;
   /** A source that has requests and sends nothing for this long loses them to others. */
   readonly snubTimeoutMs: number;
@@ -70,7 +70,8 @@ export const TUNING_DEFAULT: SwarmTuning = {
   packedBlocks: false,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
-  piecesInFlightMax: 8,
+  // Two more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for.
+  piecesInFlightMax: 7,
   dialMax: 10,
   acceptMax: 20,
   uploadSlots: 4,
@@ -113,20 +114,37 @@ export const BANS_MAX = 4_096;
 export const UNREQUESTED_BLOCKS_MAX = 32;
 /** Pieces suggested by a seeder (BEP 6) that a session remembers: more than one keeps ahead, so that none is lost. */
 export const SUGGESTIONS_KEPT = 32;
-/**
- * What the seeder suggests ahead of what a peer asked for: this much, shared by those served now, and at least so
- * many pieces. One peer alone must never wait for a suggestion, which comes behind all that is being sent to it;
- * with many, what one is slow to take should be free for others.
- */
-export const SUGGESTIONS_AHEAD_BYTES = 16 * MiB;
-export const SUGGESTIONS_AHEAD_MIN = 2;
-export const SUGGESTIONS_AHEAD_MAX = 16;
-/** A seeder that suggested is asked for nothing else until this long after: taking what others have from it made 50 nodes an eighth slower. */
-export const SUGGESTIONS_EXPECTED_MS = 500;
+/** Suggestions that a seeder keeps ahead of another client it serves: one is being fetched while the next is there. */
+export const SUGGESTIONS_AHEAD = 2;
 /** Sources that may fetch the same unit at once in the endgame. */
 export const ENDGAME_COPIES_MAX = 2;
+/** Units are fetched twice only when so few pieces are in flight: with more, the copies cost a node 1 % of its time. */
+export const ENDGAME_PIECES_MAX = 2;
+/** With more, only of pieces that take this many times as long as others: their source is slow. */
+export const ENDGAME_SLOW_FACTOR = 3;
 
-/** Unchoked peers that ask for nothing, beside the slots: they begin without a round trip when they want something. */
+/**
+ * Pieces granted to our own kind and not yet sent, in pieces of any size: two are being sent, one is being asked for
+ * behind a block that is on its way to us, two wait. With three a line idles a tenth of its time, with six new pieces
+ * spread so slowly that it costs as much (decision 0005).
+ */
+export const GRANT_PIECES = 5;
+/** The same where pieces are small: requests travel behind blocks, and these must not be the last that are due. */
+export const GRANT_BYTES_MIN = 2 * MiB;
+/** The same where the line is fast: 4 ms cover the two ends' scheduling at 10 Gbit/s. */
+export const GRANT_AHEAD_MS = 4;
+/** Sessions served at the same time, each for one piece: the second fills the line while the first waits for anything. */
+export const TURNS = 2;
+/** A turn is not counted when its block takes this many times what our line needs for all that is being sent ... */
+export const STALL_FACTOR = 2;
+/** ... and this long: less is the scheduling of a busy machine. */
+export const STALL_MS_MIN = 5;
+/** The line's rate is measured over at least this much time and payload: a few blocks, so that their ends do not count. */
+export const LINE_MEASURED_MS = 20;
+export const LINE_MEASURED_BYTES = 1 * MiB;
+/** A peer this many pieces behind another is served before it; nearer ones in turn, which keeps pieces moving evenly. */
+export const NEED_MARGIN_PIECES = 2;
+/** Other clients unchoked that ask for nothing, beside the slots: they begin without a round trip when they want something. */
 export const OFFERS = 8;
 /** A slot lasts for a piece and at least this: passing on more often breaks off pieces and asks for them twice. */
 export const SLOT_BYTES_MIN = 4 * MiB;

@@ -33,6 +33,7 @@ export class PieceProgress {
   singleSource = false;
   /** Ban keys of those who contributed payload, in order of their first block. */
   readonly contributors: string[] = [];
+  begunMs = 0;
   /** When a unit was last requested, claimed or received. */
   lastActiveMs = 0;
 
@@ -54,6 +55,7 @@ export class PieceProgress {
     this.owner = null;
     this.singleSource = singleSource;
     this.contributors.length = 0;
+    this.begunMs = nowMs;
     this.lastActiveMs = nowMs;
   }
 

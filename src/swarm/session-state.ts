@@ -3,7 +3,7 @@ import type { Given } from "./dispersal.ts";
 import type { PieceProgress } from "./progress.ts";
 import { SUGGESTIONS_KEPT } from "./policy.ts";
 
-/** Kept by `download.ts`. */
+/** Kept by `download.ts` and `requests.ts`. */
 export class SourceState {
   /** Pieces it has that we do not have; interest is this being above 0. */
   lackedCount = 0;
@@ -19,12 +19,12 @@ export class SourceState {
   budgetBytes = 0;
   /** Nothing is requested from it before this time: it turned a request down, or (Infinity) was snubbed for its silence. */
   restUntilMs = 0;
+  /** Pieces that may be begun with it: counted for peers of our own kind. */
+  grants = 0;
   /** It waits for memory, in the queue of the download. */
   starved = false;
   /** Its outbox had no room for a request. */
   waitsForRoom = false;
-  /** Until when more suggestions are expected of it, and nothing else is asked. */
-  suggestedUntilMs = 0;
   /** When payload last came, or when requests became outstanding after none were. */
   lastPayloadMs = 0;
   /** Bytes received when the rate was last measured. */
@@ -63,9 +63,9 @@ export class SourceState {
   }
 }
 
-/** Kept by `choker.ts` and `dispersal.ts`. */
+/** Kept by `choker.ts`, `grants.ts`, `turns.ts` and `dispersal.ts`. */
 export class SlotState {
-  /** When it got its slot, and a number that says in which order slots were last held. */
+  /** When it got its slot, and a number that says in which order slots or grants were last given. */
   sinceMs = 0;
   lastHeld = 0;
   /** Bytes sent in this slot. */
@@ -75,6 +75,14 @@ export class SlotState {
   lastPiece = -1;
   /** Bytes of payload begun and not yet sent. */
   sendingBytes = 0;
+  /** Grants not used yet, the piece last begun, and what is left to send of pieces begun. */
+  granted = 0;
+  grantedPiece = -1;
+  dueBytes = 0;
+  /** Its requests are served now; the piece of its last turn; a number that says in which order blocks were begun. */
+  hasTurn = false;
+  turnPiece = -1;
+  lastServed = 0;
   /** Pieces it does not have yet that we suggested, that it asked for, or that it was sent some of; null: none. */
   given: Map<number, Given> | null = null;
 }

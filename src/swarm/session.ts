@@ -48,6 +48,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   /** We choke the remote peer (likewise); it is interested. */
   amChoking = true;
   private toldChoking = true;
+  private grantsToTell = 0;
   peerInterested = false;
 
   /** Our requests that were neither answered nor rejected. */
@@ -170,8 +171,13 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     return this.reader.controlWanted(true);
   }
 
-  /** Requests to serve now, oldest first; none while the remote peer is choked. */
+  /** Requests to serve now, oldest first: what is queued, in its turn. */
   get uploadCount(): number {
+    return this.slot.hasTurn ? this.queuedCount : 0;
+  }
+
+  /** Requests of the remote peer that wait, in their turn or not; `uploadPiece` and the others name them. */
+  get queuedCount(): number {
     return this.phase === Phase.open ? this.uploads.count : 0;
   }
 
@@ -222,11 +228,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     this.payloadDiscard = false;
   }
 
-  /**
-   * Takes upload 0 off the queue and writes its header, as the last bytes of the outbox; its payload follows on the
-   * wire: the block, or `packedBytes` that inflate to it where that is above 0. Returns false, and does nothing, where
-   * there is no room.
-   */
+  /** Takes upload 0 off the queue and writes its header, as the last bytes of the outbox; its payload follows on the wire: the block, or `packedBytes` that inflate to it where that is above 0. Returns false, and does nothing, where there is no room. */
   startUpload(packedBytes = 0): boolean {
     assert(this.uploadCount > 0, "an upload waits");
     const { buffer, lengthBytes } = this.out;
@@ -255,16 +257,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   /** Takes outstanding request i back. A block that arrives for it all the same is thrown away. */
   cancel(i: number): void {
     const ring = this.outstanding;
-    if (this.room >= frames.REQUEST_FRAME_BYTES) {
-      this.out.lengthBytes = frames.writeCancel(
-        this.out.buffer,
-        this.out.lengthBytes,
-        ring.piece(i),
-        ring.begin(i),
-        ring.length(i),
-      );
-      this.wake();
-    }
+    this.writeCancel(ring.piece(i), ring.begin(i), ring.length(i));
     this.cancelledBlocks++;
     this.forgetRequest(i);
   }
@@ -296,6 +289,13 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     this.flushState();
   }
 
+  /** Lets a peer of our own kind begin a piece. */
+  grant(): void {
+    this.amChoking = false;
+    this.grantsToTell++;
+    this.flushState();
+  }
+
   /** The choke before was told and its rejects are written: else a request could be answered twice. */
   get canUnchoke(): boolean {
     return this.toldChoking && this.rejects.count === 0;
@@ -310,10 +310,12 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     }
     while (this.rejects.count > 0 && this.room >= frames.REQUEST_FRAME_BYTES) {
       const ring = this.rejects;
-      this.wrote(
-        frames.writeReject(this.out.buffer, this.out.lengthBytes, ring.piece(0), ring.begin(0), ring.length(0)),
-      );
+      this.writeReject(ring.piece(0), ring.begin(0), ring.length(0));
       ring.shift();
+    }
+    for (; this.grantsToTell > 0 && this.room >= frames.STATE_FRAME_BYTES; this.grantsToTell--) {
+      this.toldChoking = false;
+      this.wrote(frames.writeUnchoke(this.out.buffer, this.out.lengthBytes));
     }
     if (!this.amChoking && this.toldChoking && this.room >= frames.STATE_FRAME_BYTES) {
       this.toldChoking = false;
@@ -321,8 +323,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
     }
     if (this.amInterested !== this.toldInterested && this.room >= frames.STATE_FRAME_BYTES) {
       this.toldInterested = this.amInterested;
-      const write = this.amInterested ? frames.writeInterested : frames.writeNotInterested;
-      this.wrote(write(this.out.buffer, this.out.lengthBytes));
+      this.writeInterest(this.amInterested);
     }
   }
 
@@ -344,7 +345,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
 
   onUnchoke(): void {
     this.haveStateKnown = true;
-    if (!this.peerChoking) return;
+    if (!this.peerChoking && !this.isOurs) return;
     this.peerChoking = false;
     this.events.remoteUnchoked(this);
   }

@@ -1,5 +1,5 @@
 /**
- * One torrent's swarm: joins sessions, download, choker, addresses and extensions, and is what the host talks to.
+ * One torrent's swarm: joins sessions, download, uploads, addresses and extensions, and is what the host talks to.
  *
  * Sans-IO: every event comes with `nowMs`, every wish goes to `SwarmActions`. Invariant: `sessions` holds exactly
  * those given out by `incoming` and `outgoing` and not yet taken back by `disconnected`; an id is reused after that.
@@ -11,8 +11,6 @@ import { Bitfield } from "../wire/bitfield.ts";
 import { HANDSHAKE_EXTENDED_ID } from "../wire/extensions.ts";
 import { equalBytes } from "../wire/handshake.ts";
 import type { CloseKind, PeerOrigin, SessionBuffers, SwarmActions } from "./actions.ts";
-import { Choker } from "./choker.ts";
-import { Dispersal } from "./dispersal.ts";
 import { Download, type DownloadHost, type PackedBlock } from "./download.ts";
 import { Extensions, readHandshake } from "./extensions.ts";
 import { banKeyOf, Peers } from "./peers.ts";
@@ -28,6 +26,7 @@ import {
   SILENT_GRACE_MS,
 } from "./policy.ts";
 import { Phase, Session } from "./session.ts";
+import { Uploads } from "./uploads.ts";
 import type { SessionEvents } from "./session-events.ts";
 
 export class Swarm implements SessionEvents, DownloadHost {
@@ -41,8 +40,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   nowMs = 0;
   private readonly have: Bitfield;
   private readonly download: Download;
-  private readonly choker: Choker;
-  private readonly dispersal: Dispersal | null;
+  private readonly uploads: Uploads;
   private readonly extensions: Extensions;
   private readonly byId: (Session | null)[] = [];
   /** Every piece we have, in the order of completion: each session has a cursor into it and is told the rest. */
@@ -71,10 +69,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.picker = new Picker({ ...options, sessionsMax }, this.have);
     this.peers = new Peers(random);
     this.download = new Download(options, this.picker, this.have, actions, this);
-    this.dispersal = this.have.all
-      ? new Dispersal(pieceCount, sessionsMax, random, options.pieceBytes, () => this.servedCount)
-      : null;
-    this.choker = new Choker(options.uploadSlots, options.pieceBytes, this, this.dispersal);
+    this.uploads = new Uploads(options, this, this.have.all, sessionsMax);
     const pex = options.isPrivate ? null : new Pex(this.sessions);
     this.extensions = new Extensions({ ...options, wantsMetadata: false }, pex);
     this.bytesLeft = options.totalBytes;
@@ -100,13 +95,6 @@ export class Swarm implements SessionEvents, DownloadHost {
   get peerCount(): number {
     let count = 0;
     for (const session of this.sessions) if (session.isOpen) count++;
-    return count;
-  }
-
-  /** Peers that we do not choke. */
-  private get servedCount(): number {
-    let count = 0;
-    for (const session of this.sessions) if (session.isOpen && !session.amChoking) count++;
     return count;
   }
 
@@ -157,7 +145,7 @@ export class Swarm implements SessionEvents, DownloadHost {
       const kind = session.triedEncryption ? "encrypted" : session.wrongTorrent ? "wrong-torrent" : "fault";
       this.drop(session, kind, error.message);
     }
-    if (session.isOpen && session.outstandingBytes < session.source.budgetBytes) this.download.refill(session);
+    if (session.isOpen && session.outstandingBytes < session.source.budgetBytes) this.download.requests.refill(session);
   }
 
   /** `lengthBytes` of the payload due landed where payload* said. */
@@ -166,7 +154,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     session.lastReceivedMs = nowMs;
     this.download.payloadArrived(session);
     session.takePayload(lengthBytes);
-    if (session.payloadLength === 0) this.download.refill(session);
+    if (session.payloadLength === 0) this.download.requests.refill(session);
   }
 
   /**
@@ -177,7 +165,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.nowMs = nowMs;
     this.download.inflated(block, isGood);
     if (!isGood) this.ban(block.banKey, block.piece);
-    this.download.refillOthers();
+    this.download.requests.refillOthers();
   }
 
   /** The answer to outstanding request i may be received before its header was seen: nobody else has or gets that block. */
@@ -193,13 +181,13 @@ export class Swarm implements SessionEvents, DownloadHost {
       this.actions.report({ kind: "peer-dropped", address: session.address, reason: null });
       session.phase = Phase.closing;
     }
-    this.dispersal?.gone(session);
+    this.uploads.gone(session);
     this.download.sourceGone(session);
     this.byId[session.id] = null;
     this.sessions.splice(this.sessions.indexOf(session), 1);
     const address = dialAddress(session);
     if (address !== null && !this.isConnected(address)) this.peers.disconnected(nowMs, address);
-    this.choker.fill();
+    this.uploads.fill();
     this.dialMore();
   }
 
@@ -211,17 +199,14 @@ export class Swarm implements SessionEvents, DownloadHost {
     const piece = session.uploadPiece(0);
     const lengthBytes = session.uploadLength(0);
     if (!session.startUpload(packedBytes)) return;
-    session.slot.sendingBytes += lengthBytes;
-    this.choker.blockStarted(session, piece, lengthBytes);
+    this.uploads.started(session, piece, lengthBytes);
   }
 
   /** Payload that `uploadStarted` announced was sent. */
   uploadSent(nowMs: number, session: Session, lengthBytes: number): void {
     this.nowMs = nowMs;
-    session.slot.sendingBytes -= lengthBytes;
-    session.uploadedBytes += lengthBytes;
     this.uploadedBytes += lengthBytes;
-    if (session.slot.sendingBytes === 0) this.choker.blocksSent(session);
+    this.uploads.sent(session, lengthBytes);
   }
 
   // ---------------------------------------------------------------- pieces
@@ -235,7 +220,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.download.verified(piece);
     for (const session of this.sessions) this.writeHaves(session);
     if (this.have.all) this.completedAll();
-    else this.download.refillOthers();
+    else this.download.requests.refillOthers();
   }
 
   /** The hash was wrong: the piece is fetched again. */
@@ -247,7 +232,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   /** `reserve` may say yes again. */
   memoryFreed(nowMs: number): void {
     this.nowMs = nowMs;
-    this.download.memoryFreed();
+    this.download.requests.memoryFreed();
   }
 
   // ---------------------------------------------------------------- time and addresses
@@ -265,7 +250,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.lastTickMs = nowMs;
     for (let i = this.sessions.length - 1; i >= 0; i--) this.checkTimes(this.sessions[i]);
     this.download.tick(intervalMs);
-    this.choker.tick();
+    this.uploads.tick();
     for (const session of this.sessions) if (session.isOpen) this.extensions.flush(nowMs, session);
     this.dialMore();
   }
@@ -310,14 +295,14 @@ export class Swarm implements SessionEvents, DownloadHost {
   remoteHas(session: Session, piece: number): void {
     if (!session.isOpen) return;
     this.download.sourceHas(session, piece);
-    this.dispersal?.remoteHas(session, piece);
+    this.uploads.remoteHas(session, piece);
     this.checkSeeds(session);
   }
 
   remoteHasSet(session: Session): void {
     if (!session.isOpen) return;
     this.download.sourceHasSet(session);
-    this.dispersal?.remoteHasSet(session);
+    this.uploads.remoteHasSet(session);
     this.checkSeeds(session);
   }
 
@@ -331,11 +316,11 @@ export class Swarm implements SessionEvents, DownloadHost {
 
   remoteInterestChanged(session: Session): void {
     if (!session.isOpen) return;
-    this.choker.interestChanged(session);
+    this.uploads.interestChanged(session);
   }
 
   uploadQueued(session: Session, piece: number): void {
-    this.dispersal?.requested(session, piece);
+    this.uploads.queued(session, piece, this.picker.pieceLength(piece));
   }
 
   weHave(piece: number): boolean {
@@ -384,7 +369,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     if (session.ext.metadataWanted.length > 0) this.extensions.flush(this.nowMs, session);
     if (!session.source.waitsForRoom) return;
     session.source.waitsForRoom = false;
-    this.download.refill(session);
+    this.download.requests.refill(session);
   }
 
   wake(session: Session): void {
@@ -495,7 +480,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.actions.report({ kind: "complete" });
     for (const session of this.sessions) {
       if (!session.isOpen) continue;
-      this.download.updateInterest(session);
+      this.download.requests.updateInterest(session);
       this.checkSeeds(session);
     }
   }
@@ -511,7 +496,9 @@ export class Swarm implements SessionEvents, DownloadHost {
     }
     if (silentMs >= this.options.idleTimeoutMs) return this.drop(session, "idle", "silent for too long");
     if (this.nowMs - session.lastSentMs >= KEEP_ALIVE_MS) session.writeKeepAlive();
-    if (session.amInterested || session.peerInterested) session.uselessSinceMs = this.nowMs;
+    // One of our own kind is interested only while it would begin a piece at once.
+    const isOfUse = session.amInterested || session.peerInterested || session.source.lackedCount > 0;
+    if (isOfUse) session.uselessSinceMs = this.nowMs;
     this.checkSeeds(session);
   }
 

@@ -131,7 +131,7 @@ describe("pieces in flight", () => {
     expect(picker.findOrphan(sources[1])).toBeNull();
     expect(picker.findOrphan(sources[0])).toBe(progress);
     progress.requested(1, 3);
-    expect(picker.findEndgame(sources[1], 1)).toBeNull();
+    expect(picker.findEndgame(sources[1], 1, Infinity)).toBeNull();
   });
 
   test("the endgame copies from the tail, once, and never what is arriving or asked for already", () => {
@@ -139,14 +139,14 @@ describe("pieces in flight", () => {
     const progress = picker.begin(0, 0);
     progress.requested(0, 4);
     for (let unit = 0; unit < 4; unit++) sources[0].outstanding.push(0, unit * UNIT, UNIT);
-    expect(picker.findEndgame(sources[0], 4)).toBeNull();
-    expect(picker.findEndgame(sources[1], 2)).toBe(progress);
+    expect(picker.findEndgame(sources[0], 4, Infinity)).toBeNull();
+    expect(picker.findEndgame(sources[1], 2, Infinity)).toBe(progress);
     expect(picker.endgameRange).toEqual({ unit: 2, units: 2 });
     progress.requested(2, 2);
-    expect(picker.findEndgame(sources[2], 2)).toBe(progress);
+    expect(picker.findEndgame(sources[2], 2, Infinity)).toBe(progress);
     expect(picker.endgameRange).toEqual({ unit: 0, units: 2 });
     progress.claim(0, 1);
-    expect(picker.findEndgame(sources[2], 2)).toBe(progress);
+    expect(picker.findEndgame(sources[2], 2, Infinity)).toBe(progress);
     expect(picker.endgameRange).toEqual({ unit: 1, units: 1 });
   });
 

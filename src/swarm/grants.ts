@@ -1,0 +1,100 @@
+/**
+ * Among our own kind: who may begin a piece with us, one piece at a time.
+ *
+ * A peer of our own kind is interested exactly while it would begin a piece with us at once. Whenever our line has
+ * room for another piece, the one in line gets a grant: an unchoke, which may be repeated. So a piece is asked for
+ * where it is served next, it does not wait in one queue while another line idles, and nobody of ours is ever choked.
+ *
+ * Invariant: a slot's `granted` counts grants not used yet, its `dueBytes` what is left to send of the pieces begun.
+ */
+import type { Dispersal } from "./dispersal.ts";
+import { GRANT_AHEAD_MS, GRANT_BYTES_MIN, GRANT_PIECES } from "./policy.ts";
+import type { Session } from "./session.ts";
+import type { Turns } from "./turns.ts";
+
+export interface GrantsHost {
+  readonly sessions: readonly Session[];
+}
+
+export class Grants {
+  /** Counts grants, so that the one granted longest ago is known. */
+  private turn = 0;
+
+  constructor(
+    private readonly pieceBytes: number,
+    private readonly host: GrantsHost,
+    private readonly dispersal: Dispersal | null,
+    private readonly turns: Turns,
+  ) {}
+
+  interestChanged(session: Session): void {
+    if (!session.peerInterested) {
+      // What it was granted and did not use it gave back with this.
+      session.slot.granted = 0;
+      this.dispersal?.takeBack(session);
+    }
+    this.fill();
+  }
+
+  /** A request of `piece` was queued; the piece is `lengthBytes` long. */
+  requested(session: Session, piece: number, lengthBytes: number): void {
+    const slot = session.slot;
+    if (piece === slot.grantedPiece) return;
+    slot.grantedPiece = piece;
+    slot.dueBytes += lengthBytes;
+    if (slot.granted > 0) slot.granted--;
+  }
+
+  /** Payload was sent; `sendingBytes` of the session is up to date. */
+  sent(session: Session, lengthBytes: number): void {
+    session.slot.dueBytes = Math.max(0, session.slot.dueBytes - lengthBytes);
+    if (session.slot.sendingBytes === 0) this.fill();
+  }
+
+  /** Grants as much as our line has room for. */
+  fill(): void {
+    const roomBytes = Math.max(
+      GRANT_PIECES * this.pieceBytes,
+      GRANT_BYTES_MIN,
+      this.turns.lineBytesPerMs * GRANT_AHEAD_MS,
+    );
+    let usedBytes = 0;
+    for (const session of this.host.sessions) {
+      if (!session.isOpen || !session.isOurs) continue;
+      const slot = session.slot;
+      // Pieces that were given up half-way are not due any more.
+      if (session.queuedCount === 0 && slot.sendingBytes === 0) slot.dueBytes = 0;
+      usedBytes += slot.granted * this.pieceBytes;
+      if (!this.turns.isStalled(session)) usedBytes += slot.dueBytes;
+    }
+    for (; usedBytes + this.pieceBytes <= roomBytes; usedBytes += this.pieceBytes) {
+      const next = this.next();
+      if (next === null) return;
+      next.slot.lastHeld = ++this.turn;
+      next.slot.granted++;
+      this.dispersal?.suggestOne(next);
+      next.grant();
+    }
+  }
+
+  private next(): Session | null {
+    let best: Session | null = null;
+    for (const session of this.host.sessions) {
+      if (!session.isOpen || !session.isOurs || !session.peerInterested) continue;
+      if (best === null || goesBefore(session, best)) best = session;
+    }
+    return best;
+  }
+}
+
+/** Those we do nothing for go first, the one with the fewest pieces before all; then the one granted longest ago. */
+function goesBefore(a: Session, b: Session): boolean {
+  const busyA = isBusy(a);
+  if (busyA !== isBusy(b)) return !busyA;
+  if (!busyA && a.remoteHave.count !== b.remoteHave.count) return a.remoteHave.count < b.remoteHave.count;
+  return a.slot.lastHeld < b.slot.lastHeld;
+}
+
+function isBusy(session: Session): boolean {
+  return session.slot.granted > 0 || session.slot.dueBytes > 0;
+}
