@@ -128,11 +128,21 @@ export function toolFailure(code: string, problem: string): Failure {
   return new Failure(ExitCode.failed, code, `${problem}, or capture every byte that is not zero with --extents data`);
 }
 
-/** The last line that says why a tool failed, or how it ended. One line, without its progress display. */
+/**
+ * Why a tool failed: its last line, or the lines from partclone's last error on (`ntfsclone-ng.c: ...`), which may
+ * be several; or how it ended. One line, without its progress display.
+ */
 export function reasonOf(run: ToolRun): string {
   const lines = run.stderr
     .split(/[\r\n]+/)
     .map((line) => line.replace(/[\x00-\x1f\x7f]/g, " ").trim())
     .filter((line) => line !== "" && !/^partclone fail|^total time|^elapsed|^current block|^try '/i.test(line));
-  return lines.at(-1)?.slice(0, 200) ?? `it ended with ${run.exitCode} and without a word`;
+  if (lines.length === 0) return `it ended with ${run.exitCode} and without a word`;
+  const error = lines.findLastIndex((line) => SOURCE_FILE.test(line));
+  const reason = error < 0 ? lines.at(-1)! : lines.slice(error).join(" ").replace(SOURCE_FILE, "");
+  return reason.slice(0, REASON_LENGTH_MAX);
 }
+
+/** How partclone's errors begin. */
+const SOURCE_FILE = /^[\w-]+\.c: /;
+const REASON_LENGTH_MAX = 200;

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -233,6 +234,24 @@ const UNCLEAN: Record<string, { type: string; message: RegExp; spoil(device: str
         overwrite(device, fat, (bytes) => bytes.writeUInt32LE((bytes.readUInt32LE(4) & ~0x08000000) >>> 0, 4));
       }),
   },
+  "HFS+ by partclone's word": {
+    type: "hfsplus",
+    message: /hfsplus .* partclone\.hfsplus says: /,
+    spoil: (device) => overwrite(device, 1024, (header) => void header.writeUInt32BE(0, 4)),
+  },
+  "NTFS by partclone's word": {
+    type: "ntfs",
+    message: /ntfs .* partclone\.ntfs says: NTFS Volume .* is scheduled for a check .* boot Windows or fix it by fsck/,
+    spoil: (device) =>
+      overwrite(device, 0, (boot) => {
+        const clusterBytes = boot.readUInt16LE(11) * boot[13];
+        // $Volume is the fourth record, also in the copy of the first four.
+        for (const table of [48, 56]) {
+          const record = Number(boot.readBigUInt64LE(table)) * clusterBytes + 3 * 1024;
+          overwrite(device, record, markNtfsDirty, 1024);
+        }
+      }),
+  },
   "F2FS that was not unmounted": {
     type: "f2fs",
     message: /f2fs .* not unmounted/,
@@ -244,6 +263,14 @@ const UNCLEAN: Record<string, { type: string; message: RegExp; spoil(device: str
       }),
   },
 };
+
+/** Sets the flag in the attribute VOLUME_INFORMATION (0x70) of the record of $Volume. */
+function markNtfsDirty(record: Buffer): void {
+  let at = record.readUInt16LE(20);
+  while (record.readUInt32LE(at) !== 0x70) at += record.readUInt32LE(at + 4);
+  const flags = at + record.readUInt16LE(at + 20) + 10;
+  record.writeUInt16LE(record.readUInt16LE(flags) | 1, flags);
+}
 
 describe.skipIf(!isRoot)("a filesystem that was not left in order is refused:", () => {
   for (const [name, { type, message, spoil }] of Object.entries(UNCLEAN)) {
@@ -424,5 +451,15 @@ describe.skipIf(!isRoot)("a tool that", () => {
     expect(viewsOf(path)).not.toBe("");
     await capture.child.kill();
     await until("the loop device is gone", () => viewsOf(path) === "");
+  });
+});
+
+describe.skipIf(!isRoot)("a disk that fails", () => {
+  scopedTest("in mid-capture ends it with the place, and nothing is left behind", async (scope) => {
+    const { path, backingPath } = ext4Device(scope);
+    await filesystemOf("ext4").fill(path, testFiles(80, 0.5 * MIB));
+    // Reading beyond what is left of the backing file is an I/O error of the device.
+    truncateSync(backingPath, 24 * MIB);
+    await expectFailure(scope, path, FAILED, /read \/dev\/loop\d+ at byte \d+: .*(I\/O|EIO)/);
   });
 });

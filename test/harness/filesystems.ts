@@ -3,9 +3,10 @@
  * back. Where this kernel has no driver, FUSE or the filesystem's own tools stand in.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Extent, randomBytes } from "./image.ts";
+import { writeHfsPlus } from "./hfsplus.ts";
+import { type Extent, randomBytes, writeFully } from "./image.ts";
 import { mountWith } from "./mounts.ts";
 import { run } from "./process.ts";
 import { Scope } from "./scope.ts";
@@ -180,6 +181,34 @@ export const FILESYSTEMS: readonly Filesystem[] = [
     make: (device) => void run(["mkfs.exfat", device]),
     check: (device) => void run(["fsck.exfat", "-n", device]),
     ...mounted((device) => ["mount.exfat-fuse", device]),
+  },
+  {
+    type: "hfsplus",
+    partclone: "partclone.hfsplus",
+    lengthBytes: 128 * MIB,
+    tools: ["blkid"],
+    make: (device) => writeHfsPlus(device, 128 * MIB, []),
+    // The bytes of every file, of which the allocation file names those that are kept.
+    fill: (device, files) => {
+      const fileBlocks = 512;
+      const firstBlock = (index: number) => 1000 + index * fileBlocks;
+      const indexes = files.map((_, index) => index);
+      const kept = indexes.filter((index) => files[index].isKept);
+      writeHfsPlus(
+        device,
+        128 * MIB,
+        kept.map((index) => [firstBlock(index), fileBlocks] as const),
+      );
+      const fd = openSync(device, "r+");
+      for (const index of indexes) writeFully(fd, files[index].bytes, firstBlock(index) * 4096);
+      closeSync(fd);
+      return Promise.resolve();
+    },
+    digests: () => Promise.resolve(null),
+    check: (device) => {
+      const type = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).trim();
+      if (type !== "hfsplus") throw new Error(`${device} holds ${type}`);
+    },
   },
 ];
 
