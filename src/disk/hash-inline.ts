@@ -8,10 +8,17 @@ import { EventFd } from "../kernel/eventfd.ts";
 import { bufferAt } from "../kernel/libc.ts";
 import type { Address } from "../kernel/reactor.ts";
 import type { HasherOptions } from "./hash-pool.ts";
-import { DIGEST_BYTES, type HashHandler, type Hasher } from "./hasher.ts";
+import { DIGEST_BYTES, type HashHandler, type Hasher, type PackHandler } from "./hasher.ts";
+import { Zstd } from "./zstd.ts";
 
 /** Reports that wait for `drain`; bounds how long one turn of the reactor hashes (256 MiB in blocks of 1 MiB). */
 const REPORTS_MAX = 256;
+
+const enum ReportKind {
+  hash,
+  packed,
+  unpacked,
+}
 
 export class InlineHasher implements Hasher {
   readonly workers = 0;
@@ -23,9 +30,11 @@ export class InlineHasher implements Hasher {
   readonly #algorithm: "sha1" | "sha256";
   readonly #hashers: (Bun.CryptoHasher | null)[];
   readonly #pending: Int32Array;
-  /** Waiting reports in order: context, and the length or -1 for a digest. */
+  /** Waiting reports in order: context or tag, and the length or -1 for a digest; of a packed block, what came of it. */
   readonly #reportContext = new Int32Array(REPORTS_MAX);
   readonly #reportBytes = new Int32Array(REPORTS_MAX);
+  readonly #reportKind = new Uint8Array(REPORTS_MAX);
+  readonly #zstd = new Zstd();
   readonly #digests = new Uint8Array(REPORTS_MAX * 32);
   readonly #digestBytes: number;
   /** Counters of reports made and reported since the start. */
@@ -51,15 +60,33 @@ export class InlineHasher implements Hasher {
   }
 
   update(context: number, address: Address, lengthBytes: number): boolean {
+    if (this.#isFull()) return false;
+    this.#hasher(context).update(this.#view(address, lengthBytes));
+    this.#report(context, lengthBytes);
+    return true;
+  }
+
+  pack(tag: number, source: Address, lengthBytes: number, target: Address, roomBytes: number): boolean {
+    if (this.#isFull()) return false;
+    const packedBytes = this.#zstd.pack(this.#view(source, lengthBytes), this.#view(target, roomBytes));
+    this.#addReport(ReportKind.packed, tag, packedBytes);
+    return true;
+  }
+
+  unpack(tag: number, source: Address, packedBytes: number, target: Address, lengthBytes: number): boolean {
+    if (this.#isFull()) return false;
+    const isSound = this.#zstd.unpack(this.#view(source, packedBytes), this.#view(target, lengthBytes));
+    this.#addReport(ReportKind.unpacked, tag, Number(isSound));
+    return true;
+  }
+
+  #view(address: Address, lengthBytes: number): Uint8Array {
     const offset = address - this.#regionStart;
     assert(
       lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#region.byteLength,
-      "hashed bytes lie in the region",
+      "the bytes of a job lie in the region",
     );
-    if (this.#isFull()) return false;
-    this.#hasher(context).update(new Uint8Array(this.#region, offset, lengthBytes));
-    this.#report(context, lengthBytes);
-    return true;
+    return new Uint8Array(this.#region, offset, lengthBytes);
   }
 
   finish(context: number): boolean {
@@ -82,28 +109,38 @@ export class InlineHasher implements Hasher {
   }
 
   #report(context: number, lengthBytes: number): void {
+    this.#pending[context]++;
+    this.#addReport(ReportKind.hash, context, lengthBytes);
+  }
+
+  #addReport(kind: ReportKind, context: number, lengthBytes: number): void {
     const slot = this.#made % REPORTS_MAX;
+    this.#reportKind[slot] = kind;
     this.#reportContext[slot] = context;
     this.#reportBytes[slot] = lengthBytes;
-    this.#pending[context]++;
     this.#made++;
   }
 
-  drain(handler: HashHandler): number {
+  drain(handler: HashHandler, packs?: PackHandler): number {
     if (this.#slept) this.#wake.reset();
     this.#slept = this.#asleep;
     const end = this.#made;
     const reports = end - this.#reported;
     while (this.#reported < end) {
-      const slot = this.#reported % REPORTS_MAX;
-      const context = this.#reportContext[slot];
-      const lengthBytes = this.#reportBytes[slot];
-      this.#pending[context]--;
-      if (lengthBytes >= 0) handler.updated(context, lengthBytes);
-      else handler.finished(context, this.#digests.subarray(slot * 32, slot * 32 + this.#digestBytes));
+      this.#tell(this.#reported % REPORTS_MAX, handler, packs);
       this.#reported++;
     }
     return reports;
+  }
+
+  #tell(slot: number, handler: HashHandler, packs: PackHandler | undefined): void {
+    const context = this.#reportContext[slot];
+    const lengthBytes = this.#reportBytes[slot];
+    if (this.#reportKind[slot] === ReportKind.packed) return packs?.packed(context, lengthBytes);
+    if (this.#reportKind[slot] === ReportKind.unpacked) return packs?.unpacked(context, lengthBytes === 1);
+    this.#pending[context]--;
+    if (lengthBytes >= 0) handler.updated(context, lengthBytes);
+    else handler.finished(context, this.#digests.subarray(slot * 32, slot * 32 + this.#digestBytes));
   }
 
   sleeping(asleep: boolean): void {

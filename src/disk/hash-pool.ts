@@ -12,8 +12,8 @@ import { EventFd } from "../kernel/eventfd.ts";
 import type { Address } from "../kernel/reactor.ts";
 import { startWorker } from "../kernel/threads.ts";
 import { InlineHasher } from "./hash-inline.ts";
-import { HashRing, JobKind, RING_SLOTS } from "./hash-ring.ts";
-import { DIGEST_BYTES, type HashAlgorithm, type HashHandler, type Hasher } from "./hasher.ts";
+import { HashRing, JOB_TAG_MAX, JobKind, RING_SLOTS } from "./hash-ring.ts";
+import { DIGEST_BYTES, type HashAlgorithm, type HashHandler, type Hasher, type PackHandler } from "./hasher.ts";
 
 /** What a worker is told when it starts. */
 export interface HashWorkerStart {
@@ -93,26 +93,69 @@ class HashPool implements Hasher {
   }
 
   update(context: number, address: Address, lengthBytes: number): boolean {
-    const offset = address - this.#regionStart;
-    assert(
-      lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#regionBytes,
-      "hashed bytes lie in the region",
-    );
-    return this.#submit(context, JobKind.update, offset, lengthBytes);
+    return this.#submit(context, JobKind.update, this.#offset(address, lengthBytes), lengthBytes);
   }
 
   finish(context: number): boolean {
     return this.#submit(context, JobKind.finish, 0, 0);
   }
 
+  pack(tag: number, source: Address, lengthBytes: number, target: Address, roomBytes: number): boolean {
+    return this.#submitPacking(JobKind.pack, tag, source, lengthBytes, target, roomBytes);
+  }
+
+  unpack(tag: number, source: Address, packedBytes: number, target: Address, lengthBytes: number): boolean {
+    return this.#submitPacking(JobKind.unpack, tag, source, packedBytes, target, lengthBytes);
+  }
+
+  /** Goes to the worker with least to do. */
+  #submitPacking(
+    kind: JobKind,
+    tag: number,
+    source: Address,
+    sourceBytes: number,
+    target: Address,
+    targetBytes: number,
+  ): boolean {
+    assert(tag >= 0 && tag <= JOB_TAG_MAX, "a tag fits its job");
+    this.#startThreads();
+    let worker = 0;
+    for (let other = 1; other < this.workers; other++) if (this.#queued(other) < this.#queued(worker)) worker = other;
+    if (this.#queued(worker) === RING_SLOTS) return false;
+    const cursor = this.#submitted[worker];
+    const ring = this.#rings[worker];
+    ring.setTarget(cursor, this.#offset(target, targetBytes), targetBytes);
+    ring.submit(cursor, kind, false, tag, this.#offset(source, sourceBytes), sourceBytes);
+    this.#submitted[worker] = cursor + 1;
+    return true;
+  }
+
+  /** They start with the first job. */
+  #startThreads(): void {
+    if (this.#threads.length > 0) return;
+    for (const start of this.#starts) this.#threads.push(startWorker("disk/hash-worker", start));
+  }
+
+  /** Jobs of a worker that were not reported yet. */
+  #queued(worker: number): number {
+    return (this.#submitted[worker] - this.#reported[worker]) | 0;
+  }
+
+  #offset(address: Address, lengthBytes: number): number {
+    const offset = address - this.#regionStart;
+    assert(
+      lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.#regionBytes,
+      "the bytes of a job lie in the region",
+    );
+    return offset;
+  }
+
   #submit(context: number, kind: JobKind, offsetBytes: number, lengthBytes: number): boolean {
     assert(context >= 0 && context < this.contextsMax, "a hash context exists");
-    if (this.#threads.length === 0) {
-      for (const start of this.#starts) this.#threads.push(startWorker("disk/hash-worker", start));
-    }
+    this.#startThreads();
     const worker = context % this.workers;
     const cursor = this.#submitted[worker];
-    if (((cursor - this.#reported[worker]) | 0) === RING_SLOTS) return false;
+    if (this.#queued(worker) === RING_SLOTS) return false;
     this.#rings[worker].submit(cursor, kind, this.#beginDue[context] === 1, context, offsetBytes, lengthBytes);
     this.#beginDue[context] = kind === JobKind.finish ? 1 : 0;
     this.#pending[context]++;
@@ -120,33 +163,46 @@ class HashPool implements Hasher {
     return true;
   }
 
-  drain(handler: HashHandler): number {
+  drain(handler: HashHandler, packs?: PackHandler): number {
     if (this.#slept) this.#wake.reset();
     this.#slept = this.#asleep;
     let reports = 0;
     for (let worker = 0; worker < this.workers; worker++) {
       // A worker rings once per sleep: what was just silenced must ring again for jobs completed from here on.
       if (this.#asleep) this.#rings[worker].setOwnerAsleep(true);
-      reports += this.#drainRing(worker, handler);
+      reports += this.#drainRing(worker, handler, packs);
     }
     return reports;
   }
 
-  #drainRing(worker: number, handler: HashHandler): number {
+  #drainRing(worker: number, handler: HashHandler, packs: PackHandler | undefined): number {
     const ring = this.#rings[worker];
     assert(!ring.failed, "no hash worker fails");
     const end = ring.completed();
     let reports = 0;
     while (this.#reported[worker] !== end) {
       const cursor = this.#reported[worker];
-      const context = ring.context(cursor);
-      this.#pending[context]--;
-      if (ring.kind(cursor) === JobKind.update) handler.updated(context, ring.lengthBytes(cursor));
-      else handler.finished(context, ring.digest(cursor).subarray(0, this.#digestBytes));
+      this.#report(ring, cursor, handler, packs);
       this.#reported[worker] = cursor + 1;
       reports++;
     }
     return reports;
+  }
+
+  #report(ring: HashRing, cursor: number, handler: HashHandler, packs: PackHandler | undefined): void {
+    const context = ring.context(cursor);
+    switch (ring.kind(cursor)) {
+      case JobKind.update:
+        this.#pending[context]--;
+        return handler.updated(context, ring.lengthBytes(cursor));
+      case JobKind.finish:
+        this.#pending[context]--;
+        return handler.finished(context, ring.digest(cursor).subarray(0, this.#digestBytes));
+      case JobKind.pack:
+        return packs?.packed(context, ring.result(cursor));
+      case JobKind.unpack:
+        return packs?.unpacked(context, ring.result(cursor) === 1);
+    }
   }
 
   sleeping(asleep: boolean): void {

@@ -31,15 +31,24 @@ const END_TIMEOUT_MS = 30_000;
 export const enum JobKind {
   update = 0,
   finish = 1,
+  pack = 2,
+  unpack = 3,
 }
+
+/** The largest context or tag of a job: what is left of a word above kind and begin. */
+export const JOB_TAG_MAX = 2 ** 28 - 1;
 
 export class HashRing {
   readonly #control: Int32Array;
-  /** kind | begin << 1 | context << 2, per slot. */
+  /** kind | begin << 2 | context << 3, per slot. */
   readonly #job: Int32Array;
   readonly #lengthBytes: Int32Array;
   /** Offset of the bytes in the memory region, per slot. */
   readonly #offsetBytes: Float64Array;
+  /** Packing and inflating: where to, how much room there is, and what came of it. */
+  readonly #targetBytes: Float64Array;
+  readonly #roomBytes: Int32Array;
+  readonly #result: Int32Array;
   readonly #digests: Uint8Array;
   readonly #digestViews: Uint8Array[] = [];
 
@@ -49,6 +58,12 @@ export class HashRing {
     at += CONTROL_WORDS * 4;
     this.#offsetBytes = new Float64Array(shared, at, RING_SLOTS);
     at += RING_SLOTS * 8;
+    this.#targetBytes = new Float64Array(shared, at, RING_SLOTS);
+    at += RING_SLOTS * 8;
+    this.#roomBytes = new Int32Array(shared, at, RING_SLOTS);
+    at += RING_SLOTS * 4;
+    this.#result = new Int32Array(shared, at, RING_SLOTS);
+    at += RING_SLOTS * 4;
     this.#job = new Int32Array(shared, at, RING_SLOTS);
     at += RING_SLOTS * 4;
     this.#lengthBytes = new Int32Array(shared, at, RING_SLOTS);
@@ -59,19 +74,43 @@ export class HashRing {
     }
   }
 
-  static readonly sharedBytes = CONTROL_WORDS * 4 + RING_SLOTS * (8 + 4 + 4 + DIGEST_BYTES_MAX);
+  static readonly sharedBytes = CONTROL_WORDS * 4 + RING_SLOTS * (2 * 8 + 4 * 4 + DIGEST_BYTES_MAX);
 
   kind(cursor: number): JobKind {
-    return this.#job[cursor & SLOT_MASK] & 1;
+    return this.#job[cursor & SLOT_MASK] & 3;
   }
 
   /** True where the job starts its context anew. */
   begins(cursor: number): boolean {
-    return (this.#job[cursor & SLOT_MASK] & 2) !== 0;
+    return (this.#job[cursor & SLOT_MASK] & 4) !== 0;
   }
 
+  /** The context of a hash, the tag of a block to pack or inflate. */
   context(cursor: number): number {
-    return this.#job[cursor & SLOT_MASK] >> 2;
+    return this.#job[cursor & SLOT_MASK] >> 3;
+  }
+
+  targetBytes(cursor: number): number {
+    return this.#targetBytes[cursor & SLOT_MASK];
+  }
+
+  roomBytes(cursor: number): number {
+    return this.#roomBytes[cursor & SLOT_MASK];
+  }
+
+  result(cursor: number): number {
+    return this.#result[cursor & SLOT_MASK];
+  }
+
+  /** Worker: what came of packing or inflating, before the job is completed. */
+  setResult(cursor: number, result: number): void {
+    this.#result[cursor & SLOT_MASK] = result;
+  }
+
+  /** Owner: says where a job packs or inflates to, before it is submitted at the same cursor. */
+  setTarget(cursor: number, offsetBytes: number, roomBytes: number): void {
+    this.#targetBytes[cursor & SLOT_MASK] = offsetBytes;
+    this.#roomBytes[cursor & SLOT_MASK] = roomBytes;
   }
 
   lengthBytes(cursor: number): number {
@@ -97,7 +136,7 @@ export class HashRing {
     lengthBytes: number,
   ): void {
     const slot = cursor & SLOT_MASK;
-    this.#job[slot] = (context << 2) | (begins ? 2 : 0) | kind;
+    this.#job[slot] = (context << 3) | (begins ? 4 : 0) | kind;
     this.#offsetBytes[slot] = offsetBytes;
     this.#lengthBytes[slot] = lengthBytes;
     Atomics.store(this.#control, Word.submitted, (cursor + 1) | 0);

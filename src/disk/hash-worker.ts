@@ -1,5 +1,5 @@
 /**
- * A hash worker: takes jobs from its ring, hashes memory of the region in place, and says so.
+ * A hash worker: takes jobs from its ring, hashes, packs or inflates memory of the region in place, and says so.
  *
  * Every context belongs to one worker, so its SHA state is a local object and its updates stay in order.
  * The memory region belongs to the owner of the pool and stays mapped until the worker has ended.
@@ -10,6 +10,7 @@ import { EventFd } from "../kernel/eventfd.ts";
 import { bufferAt } from "../kernel/libc.ts";
 import type { HashWorkerStart } from "./hash-pool.ts";
 import { DIGEST_BYTES_MAX, HashRing, JobKind } from "./hash-ring.ts";
+import { Zstd } from "./zstd.ts";
 
 /** Looks at an empty ring before sleeping: some 10 microseconds, less than a wake-up costs. */
 const SPINS = 1000;
@@ -35,10 +36,12 @@ const VIEWS_MAX = 4096;
 function hashUntilClosed(ring: HashRing, wake: EventFd, start: HashWorkerStart): void {
   const region = new Region(bufferAt(start.address, start.lengthBytes));
   const hashers = new Map<number, ContextHasher>();
+  const zstd = new Zstd();
   for (let cursor = 0; ; cursor = (cursor + 1) | 0) {
     awaitJob(ring, cursor);
     if (ring.closing) return;
-    runJob(ring, cursor, region, hashers, start.algorithm);
+    if (ring.kind(cursor) >= JobKind.pack) runPacking(ring, cursor, region.buffer, zstd);
+    else runJob(ring, cursor, region, hashers, start.algorithm);
     if (ring.complete(cursor)) wake.signal();
   }
 }
@@ -84,6 +87,13 @@ function runJob(
     ring.digest(cursor).set(digestBytes);
     hasher.isUsed = false;
   }
+}
+
+function runPacking(ring: HashRing, cursor: number, buffer: ArrayBuffer, zstd: Zstd): void {
+  const source = new Uint8Array(buffer, ring.offsetBytes(cursor), ring.lengthBytes(cursor));
+  const target = new Uint8Array(buffer, ring.targetBytes(cursor), ring.roomBytes(cursor));
+  const isPack = ring.kind(cursor) === JobKind.pack;
+  ring.setResult(cursor, isPack ? zstd.pack(source, target) : Number(zstd.unpack(source, target)));
 }
 
 /** Views of the region by where they begin: blocks land at the same places again and again, so jobs make no garbage. */

@@ -17,7 +17,23 @@ export interface HashHandler {
   finished(context: number, digest: Uint8Array): void;
 }
 
-export interface Hasher {
+/** Hears of blocks that were packed or inflated beside the hashing. */
+export interface PackHandler {
+  /** The block of that tag was packed into `packedBytes`; 0: it did not fit the room that was given. */
+  packed(tag: number, packedBytes: number): void;
+  /** The block of that tag was inflated, or is not one sound frame of its length. */
+  unpacked(tag: number, isSound: boolean): void;
+}
+
+/** Jobs of the same threads for packed blocks. Memory is of the same region, and in use until the report. */
+export interface Packer {
+  /** Packs `lengthBytes` at `source` into at most `roomBytes` at `target`. False: queue full. */
+  pack(tag: number, source: Address, lengthBytes: number, target: Address, roomBytes: number): boolean;
+  /** Inflates `packedBytes` at `source` into `lengthBytes` at `target`; they may overlap. False: queue full. */
+  unpack(tag: number, source: Address, packedBytes: number, target: Address, lengthBytes: number): boolean;
+}
+
+export interface Hasher extends Packer {
   /** Contexts 0 to contextsMax - 1 exist. */
   readonly contextsMax: number;
   /** Worker threads that hash; 0: `update` itself does the work. */
@@ -31,7 +47,7 @@ export interface Hasher {
   /** Asks for the digest. False: queue full. */
   finish(context: number): boolean;
   /** Reports what was completed since the last call. Returns how many reports were made. */
-  drain(handler: HashHandler): number;
+  drain(handler: HashHandler, packs?: PackHandler): number;
   /** Call with true just before `Reactor.run` sleeps and false after: saves a system call per job. */
   sleeping(asleep: boolean): void;
   /** Ends the workers. Jobs still queued are dropped; the memory region may be freed afterwards. */

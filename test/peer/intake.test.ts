@@ -56,6 +56,14 @@ class QueuedHasher implements Hasher {
     return jobs.length;
   }
 
+  pack(): boolean {
+    throw new Error("nothing is packed here");
+  }
+
+  unpack(): boolean {
+    throw new Error("nothing is inflated here");
+  }
+
   sleeping(): void {}
   close(): void {}
 }
