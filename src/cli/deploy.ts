@@ -7,7 +7,7 @@ import { startPeer } from "../peer/handle.ts";
 import { formatBytes, parseDuration, parseSize } from "../units.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { Discovery } from "./discovery.ts";
-import { memoryOption, peakRssBytes, poolBytes } from "./memory.ts";
+import { compressOption, memoryOption, peakRssBytes, poolBytes } from "./memory.ts";
 import { choice, duration, flag, type OptionTable, port, repeated, trackerUrl, value } from "./options.ts";
 import { listenOption, parseHostAndPort, peerOption, resolvePeers } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
@@ -20,6 +20,7 @@ const OPTIONS = {
   tracker: repeated(trackerUrl("announce to this tracker as well")),
   peer: peerOption("fetch from this peer as well"),
   memory: memoryOption(),
+  compress: compressOption(),
   io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
   direct: choice(["auto", "on", "off"], "write past the page cache (O_DIRECT)", "auto"),
   blockSize: choice(
@@ -111,6 +112,7 @@ class DeployRun {
         lingerMs: options.linger,
         timeoutMs: options.timeout,
         blockBytesMax: parseSize(options.blockSize)!,
+        compress: options.compress === "auto",
       },
       (event) => this.hear(event),
     );
@@ -208,12 +210,13 @@ class DeployRun {
   }
 
   private done({ stats, seconds, sources }: Extract<PeerEvent, { type: "done" }>, verified: boolean): void {
-    const { bytesTotal, bytesFetched, bytesReused } = stats;
+    const { bytesTotal, bytesFetched, bytesReceived, bytesReused } = stats;
     this.isDone = true;
     this.context.output.done(
       {
         bytesTotal,
         bytesFetched,
+        bytesReceived,
         bytesReused,
         seconds,
         peakRssBytes: peakRssBytes(),

@@ -1,12 +1,21 @@
-/** What this process may use of the machine's memory, and what it did use. */
+/** What this process may use of the machine's memory and of its processor, and what memory it did use. */
 import { readFileSync } from "node:fs";
 import { usageError } from "../errors.ts";
 import { POOL_BYTES_MIN } from "../limits.ts";
 import { formatBytes, KiB, MiB } from "../units.ts";
-import { type Option, size } from "./options.ts";
+import { choice, type Option, size } from "./options.ts";
 
 /** More does not make a deployment faster; it would only be taken from the machine's other work. */
 const POOL_BYTES_DEFAULT_MAX = 256 * MiB;
+
+/** `--compress`, on whatever sends or receives blocks. */
+export function compressOption(): Option<"auto" | "off"> {
+  return choice(
+    ["auto", "off"],
+    "send and take compressed blocks among diskswarm peers; auto: where the network is what everything waits for",
+    "auto",
+  );
+}
 
 export function memoryOption(): Option<number | null> {
   return { ...size("bytes of the buffer pool"), fallbackText: "a quarter of the free memory, at most 256M" };

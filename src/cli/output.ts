@@ -17,11 +17,15 @@ export interface Progress {
   readonly peers: number;
   /** What the bytes are counted of, such as `check` or `fetch`; a change is shown at once. */
   readonly phase?: string;
+  /** Payload as it crossed the wire so far: less than what it is of where blocks came compressed. */
+  readonly bytesReceived?: number;
 }
 
 export interface Done {
   readonly bytesTotal: number;
   readonly bytesFetched: number;
+  /** What that was on the wire: less where blocks came compressed. */
+  readonly bytesReceived: number;
   readonly bytesReused: number;
   readonly seconds: number;
   readonly peakRssBytes: number;
@@ -37,6 +41,8 @@ export interface Done {
 export interface Serving {
   readonly bytesTotal: number;
   readonly bytesUploaded: number;
+  /** What that was on the wire. */
+  readonly bytesSent: number;
   /** Sent. */
   readonly rateBytesPerSecond: number;
   readonly peers: number;
@@ -117,7 +123,7 @@ export class Output {
     if (this.settings.quiet) return;
     const now = this.now();
     if (now < this.nextProgressMs) return;
-    const { bytesTotal, bytesUploaded, rateBytesPerSecond, peers } = serving;
+    const { bytesTotal, bytesUploaded, bytesSent, rateBytesPerSecond, peers } = serving;
     const state = `${bytesUploaded} ${peers}`;
     if (state === this.servingShown && !this.stdout.isTerminal && !this.settings.json) return;
     this.servingShown = state;
@@ -130,6 +136,7 @@ export class Output {
       peers,
       phase: "serve",
       bytesUploaded,
+      bytesSent,
     };
     if (this.settings.json) this.event("progress", progress);
     else

@@ -19,14 +19,15 @@ export class PeerProgress {
     const { phase, bytesDone, bytesTotal, peers } = stats;
     const rateBytesPerSecond = this.meter.bytesPerSecond;
     const etaSeconds = phase === "metadata" ? null : this.meter.etaSeconds(Math.max(0, bytesTotal - bytesDone));
-    this.output.progress({ bytesDone, bytesTotal, rateBytesPerSecond, etaSeconds, peers, phase });
+    const { bytesReceived } = stats;
+    this.output.progress({ bytesDone, bytesTotal, rateBytesPerSecond, etaSeconds, peers, phase, bytesReceived });
   }
 
   /** Shows a seed, or a finished node: what it sends. A log gets a line only when something changed. */
-  showServing({ bytesTotal, bytesUploaded, peers }: PeerStats): void {
+  showServing({ bytesTotal, bytesUploaded, bytesSent, peers }: PeerStats): void {
     this.noteTotal("serve", bytesUploaded);
     const rateBytesPerSecond = this.meter.bytesPerSecond;
-    this.output.serving({ bytesTotal, bytesUploaded, rateBytesPerSecond, peers });
+    this.output.serving({ bytesTotal, bytesUploaded, bytesSent, rateBytesPerSecond, peers });
   }
 
   private noteTotal(phase: PeerStats["phase"], bytes: number): void {

@@ -2,7 +2,7 @@
 import { ExitCode } from "../errors.ts";
 import { formatBytes } from "../units.ts";
 import { defineCommand } from "./command.ts";
-import { memoryOption, poolBytes } from "./memory.ts";
+import { compressOption, memoryOption, poolBytes } from "./memory.ts";
 import { choice, duration, flag, port, repeated, trackerUrl } from "./options.ts";
 import { listenOption, peerOption, resolvePeers } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
@@ -23,6 +23,7 @@ until it is interrupted (Ctrl-C), which ends it with exit code 130.`,
     peer: peerOption("connect to this peer as well"),
     check: flag("hash the whole source before it is served"),
     memory: memoryOption(),
+    compress: compressOption(),
     io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
     direct: choice(["auto", "on", "off"], "read past the page cache (O_DIRECT)", "auto"),
     timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
@@ -49,6 +50,7 @@ until it is interrupted (Ctrl-C), which ends it with exit code 130.`,
       memoryBytes,
       io: options.io,
       direct: options.direct,
+      compress: options.compress === "auto",
       check: options.check,
       timeoutMs: options.timeout,
       output,

@@ -19,6 +19,7 @@ export interface SeedingOptions {
   readonly memoryBytes: number;
   readonly io: "auto" | "uring" | "epoll";
   readonly direct: "auto" | "on" | "off";
+  readonly compress: boolean;
   /** Hash the whole source first. */
   readonly check: boolean;
   readonly timeoutMs: number;
@@ -38,8 +39,20 @@ export class Seeding {
   private tellListening!: (event: Listening) => void;
 
   constructor(private readonly options: SeedingOptions) {
-    const { torrent, sourcePath, listen, port, portMayChange, peers, memoryBytes, io, direct, check, timeoutMs } =
-      options;
+    const {
+      torrent,
+      sourcePath,
+      listen,
+      port,
+      portMayChange,
+      peers,
+      memoryBytes,
+      io,
+      direct,
+      compress,
+      check,
+      timeoutMs,
+    } = options;
     const heard = new Promise<Listening>((resolve) => {
       this.tellListening = resolve;
     });
@@ -61,6 +74,7 @@ export class Seeding {
         lingerMs: 0,
         timeoutMs,
         blockBytesMax: BLOCK_BYTES_MAX,
+        compress,
       },
       (event) => this.hear(event),
     );

@@ -10,7 +10,7 @@ import { withoutSource } from "../torrent/create.ts";
 import type { Tracker } from "../tracker/tracker.ts";
 import { formatBytes } from "../units.ts";
 import { type Context, defineCommand } from "./command.ts";
-import { memoryOption, poolBytes } from "./memory.ts";
+import { compressOption, memoryOption, poolBytes } from "./memory.ts";
 import { choice, duration, flag, type OptionTable, port } from "./options.ts";
 import { listenOption } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
@@ -28,6 +28,7 @@ const OPTIONS = {
   ),
   check: flag("hash each source before it is served"),
   memory: memoryOption(),
+  compress: compressOption(),
   io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
   direct: choice(["auto", "on", "off"], "read past the page cache (O_DIRECT)", "auto"),
   timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
@@ -154,6 +155,7 @@ function startSeeding(
     memoryBytes,
     io: options.io,
     direct: options.direct,
+    compress: options.compress === "auto",
     check: options.check,
     timeoutMs: options.timeout,
     output,
@@ -168,6 +170,7 @@ function sumOf(all: readonly PeerStats[]): PeerStats {
     phase: "serve",
     bytesTotal: sum((stats) => stats.bytesTotal),
     bytesUploaded: sum((stats) => stats.bytesUploaded),
+    bytesSent: sum((stats) => stats.bytesSent),
     peers: sum((stats) => stats.peers),
   };
 }

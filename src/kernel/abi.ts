@@ -58,6 +58,9 @@ export const BLKGETSIZE64 = 0x80081272;
 /** ioctl_tty(2): `struct winsize`, rows and columns as 16 bits each first. */
 export const TIOCGWINSZ = 0x5413;
 
+/** Bytes in the send queue of a TCP socket that were not acknowledged, linux/sockios.h. */
+export const SIOCOUTQ = 0x5411;
+
 /** flock(2). */
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;

@@ -36,6 +36,8 @@ export interface PeerOptions {
   readonly timeoutMs: number;
   /** Largest block requested from and served to our own kind, in bytes; 16384 turns large blocks off. */
   readonly blockBytesMax: number;
+  /** Blocks may be sent and received compressed among our own kind. */
+  readonly compress: boolean;
 }
 
 /** One remote peer's share in what was fetched. */
@@ -54,6 +56,9 @@ export interface PeerStats {
   /** Bytes found on the target already. */
   readonly bytesReused: number;
   readonly bytesUploaded: number;
+  /** Payload as it crossed the wire, received and sent: less than the above where blocks were compressed. */
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
   /** Bytes of the pieces that are still missing. */
   readonly bytesLeft: number;
   readonly piecesMissing: number;

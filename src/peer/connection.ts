@@ -17,12 +17,15 @@ import { SendList, sendListMemoryBytes } from "../kernel/send-list.ts";
 import { KiB, MiB } from "../units.ts";
 import type { Session } from "../swarm/session.ts";
 import type { PeerAddress } from "../wire/address.ts";
-import { PIECE_HEADER_BYTES } from "../wire/frames.ts";
+import { PACKED_HEADER_BYTES, PIECE_HEADER_BYTES } from "../wire/frames.ts";
 import type { BatchReceive, BatchSink } from "./batch-receive.ts";
 import type { Intake } from "./intake.ts";
+import type { PackedEntry } from "./packed-cache.ts";
+import { type Packing, SEND_PLAIN, WAIT_FOR_IT } from "./packing.ts";
 import type { Serving } from "./serving.ts";
 import type { SlabIndex } from "./slabs.ts";
 import { Op, token } from "./tokens.ts";
+import { NOT_BEGUN } from "./unpacking.ts";
 
 const CONTROL_BYTES = 16 * KiB;
 /** Blocks gathered into one send: 32 of 16 KiB, so that small blocks cost a system call per half MiB. */
@@ -50,13 +53,19 @@ export interface ConnectionHost {
   /** Counts the turns of the loop: what a connection may do in one of them has a limit. */
   readonly turns: number;
   mayLand(session: Session, request: number): boolean;
+  /** Null: no block is sent packed. */
+  readonly packing: Packing | null;
   /** Where payload goes that nobody asked for. */
   readonly scratchAddress: Address;
   readonly scratchBytes: number;
   receivedControl(connection: Connection, bytes: Uint8Array): void;
   receivedPayload(connection: Connection, lengthBytes: number): void;
-  uploadStarted(connection: Connection): void;
-  uploadSent(connection: Connection, lengthBytes: number): void;
+  /** Where the next payload of the packed block goes that is due. */
+  packedAddress(connection: Connection): Address;
+  /** `packedBytes` above 0: the block goes out packed. */
+  uploadStarted(connection: Connection, packedBytes: number): void;
+  /** Blocks of `lengthBytes` were sent, as `wireBytes` of payload. */
+  uploadSent(connection: Connection, lengthBytes: number, wireBytes: number): void;
   /** The source of what is sent failed at this byte of it; `result` is minus errno. */
   sourceFailed(offsetBytes: number, result: number): never;
   /** The stream ended or failed: the connection is to be closed. */
@@ -79,6 +88,8 @@ export class Connection implements BatchSink {
   deadlineMs = 0;
   /** Payload bytes received from this peer that were used. */
   fetchedBytes = 0;
+  /** Where the packed block lands that is due: an entry of the cache, or as `unpacking.ts` says. */
+  packedEntry: PackedEntry = NOT_BEGUN;
   /** On the host's list of connections to look at. */
   queued = false;
 
@@ -89,13 +100,17 @@ export class Connection implements BatchSink {
   readonly #outboxes: [Uint8Array, Uint8Array];
   readonly #outboxAddress: [Address, Address];
   readonly #list: SendList;
+  /** What blocks being sent pin: slabs, and packed blocks. */
   readonly #sentSlabs = new Int32Array(GATHER_BLOCKS_MAX);
+  readonly #sentPacked = new Int32Array(GATHER_BLOCKS_MAX);
   #filling = 0;
   #receiving = false;
   #receivingPayload = false;
   #sending = false;
   #sentSlabCount = 0;
+  #sentPackedCount = 0;
   #sentPayloadBytes = 0;
+  #sentWireBytes = 0;
   #singleBlocks = 0;
   #batchTurn = 0;
   #batches = 0;
@@ -134,17 +149,22 @@ export class Connection implements BatchSink {
     this.session = null;
     this.closing = false;
     this.fetchedBytes = 0;
+    this.packedEntry = NOT_BEGUN;
     this.#filling = 0;
     this.#sentSlabCount = 0;
+    this.#sentPackedCount = 0;
     this.#sentPayloadBytes = 0;
     this.#singleBlocks = 0;
+    this.#sentWireBytes = 0;
   }
 
   /** Submits whatever can be submitted now: a receive, a send. */
   pump(): void {
     if (this.session === null || this.closing) return;
     if (!this.#receiving) this.#receive(this.session);
-    if (!this.#sending && this.session !== null && !this.closing) this.#send(this.session);
+    if (this.session === null || this.closing) return;
+    if (this.#sending) this.host.packing?.lookAhead(this.session);
+    else this.#send(this.session);
   }
 
   // BatchSink
@@ -160,6 +180,7 @@ export class Connection implements BatchSink {
   payloadAddress(session: Session): Address {
     const { intake } = this.host;
     if (session.payloadDiscard || intake === null) return 0;
+    if (session.payloadPacked) return this.host.packedAddress(this);
     return intake.addressOf(session.payloadPiece, session.payloadBegin + session.payloadReceived);
   }
 
@@ -189,8 +210,9 @@ export class Connection implements BatchSink {
       if (this.#list.count > 0) return this.#submitSend();
     }
     const payloadBytes = this.#sentPayloadBytes;
+    const wireBytes = this.#sentWireBytes;
     this.#unpinSent();
-    if (payloadBytes > 0) this.host.uploadSent(this, payloadBytes);
+    if (payloadBytes > 0) this.host.uploadSent(this, payloadBytes, wireBytes);
   }
 
   #receive(session: Session): void {
@@ -198,7 +220,7 @@ export class Connection implements BatchSink {
       if (!this.#receiveBatches(session)) return;
     } else if (session.payloadLength > 0) this.#singleBlocks--;
     const { reactor } = this.host;
-    const dueBytes = session.payloadLength - session.payloadReceived;
+    const dueBytes = session.payloadBytes - session.payloadReceived;
     if (session.payloadLength > 0 && dueBytes > 0) {
       this.#receivingPayload = true;
       this.#receiving = true;
@@ -257,6 +279,7 @@ export class Connection implements BatchSink {
     const list = this.#list;
     list.clear();
     this.#sentSlabCount = 0;
+    this.#sentPackedCount = 0;
     const framedBytes = this.#gatherBlocks(session, base);
     const outboxBytes = session.outbox.lengthBytes;
     if (outboxBytes > framedBytes) list.addMemory(base + framedBytes, outboxBytes - framedBytes);
@@ -268,39 +291,83 @@ export class Connection implements BatchSink {
 
   /** Puts blocks, each behind its header, on the list. Returns how much of the outbox went with them. */
   #gatherBlocks(session: Session, base: Address): number {
-    const { serving } = this.host;
+    const { serving, packing } = this.host;
     const list = this.#list;
     let framedBytes = 0;
     this.#sentPayloadBytes = 0;
+    this.#sentWireBytes = 0;
     if (serving === null || session.queuedCount === 0) return 0;
-    serving.readAhead(session);
+    if (session.uploadCount > 0) packing?.look(session, this.fd);
+    serving.readAhead(session, packing);
+    packing?.lookAhead(session);
     for (let blocks = 0; blocks < GATHER_BLOCKS_MAX && session.uploadCount > 0; blocks++) {
       const lengthBytes = session.uploadLength(0);
       if (this.#sentPayloadBytes > 0 && this.#sentPayloadBytes + lengthBytes > GATHER_BYTES_MAX) break;
-      const slab: SlabIndex = serving.slabOf(session, 0);
-      if (slab < 0 && !serving.isInPages(session, 0)) break;
       if (list.room < SEGMENTS_MAX + 2) break;
-      const parts = list.count;
-      // The header comes before its payload on the list, but is only known after it: its place is kept.
-      const payloadAddress = slab < 0 ? 0 : serving.addressOf(slab, session.uploadBegin(0));
-      const before = session.outbox.lengthBytes;
-      list.addMemory(base + framedBytes, before + PIECE_HEADER_BYTES - framedBytes);
-      if (slab < 0) serving.addPages(list, session, 0);
-      else list.addMemory(payloadAddress, lengthBytes);
-      this.host.uploadStarted(this);
-      if (session.outbox.lengthBytes === before) {
-        list.truncate(parts);
-        break;
-      }
-      framedBytes = before + PIECE_HEADER_BYTES;
-      assert(session.outbox.lengthBytes === framedBytes, "a piece header is the outbox's last bytes");
-      if (slab >= 0) {
-        serving.pool.pin(slab);
-        this.#sentSlabs[this.#sentSlabCount++] = slab;
-      }
+      const packed = packing === null ? SEND_PLAIN : packing.choose(session, this.fd);
+      if (packed === WAIT_FOR_IT) break;
+      const sentBytes =
+        packing !== null && packed >= 0
+          ? this.#gatherPacked(session, packing, packed, base + framedBytes, framedBytes)
+          : this.#gatherPlain(session, serving, base + framedBytes, framedBytes);
+      if (sentBytes === 0) break;
+      packing?.sent(session, sentBytes);
+      framedBytes = session.outbox.lengthBytes;
       this.#sentPayloadBytes += lengthBytes;
+      this.#sentWireBytes += sentBytes;
     }
     return framedBytes;
+  }
+
+  /** Puts the first request's block on the list. Returns its bytes, or 0 where it is not at hand or has no room. */
+  #gatherPlain(session: Session, serving: Serving, headAddress: Address, framedBytes: number): number {
+    const list = this.#list;
+    const lengthBytes = session.uploadLength(0);
+    const slab: SlabIndex = serving.slabOf(session, 0);
+    if (slab < 0 && !serving.isInPages(session, 0)) return 0;
+    const parts = list.count;
+    const payloadAddress = slab < 0 ? 0 : serving.addressOf(slab, session.uploadBegin(0));
+    // The header comes before its payload on the list, but is only known after it: its place is kept.
+    list.addMemory(headAddress, session.outbox.lengthBytes + PIECE_HEADER_BYTES - framedBytes);
+    if (slab < 0) serving.addPages(list, session, 0);
+    else list.addMemory(payloadAddress, lengthBytes);
+    if (!this.#start(session, 0, PIECE_HEADER_BYTES)) {
+      list.truncate(parts);
+      return 0;
+    }
+    if (slab >= 0) {
+      serving.pool.pin(slab);
+      this.#sentSlabs[this.#sentSlabCount++] = slab;
+    }
+    return lengthBytes;
+  }
+
+  /** Likewise for a packed block, which is pinned already. */
+  #gatherPacked(
+    session: Session,
+    { cache }: Packing,
+    packed: PackedEntry,
+    headAddress: Address,
+    framedBytes: number,
+  ): number {
+    const packedBytes = cache.length(packed);
+    if (!this.#start(session, packedBytes, PACKED_HEADER_BYTES)) {
+      cache.unpin(packed);
+      return 0;
+    }
+    this.#list.addMemory(headAddress, session.outbox.lengthBytes - framedBytes);
+    this.#list.addMemory(cache.address(packed), packedBytes);
+    this.#sentPacked[this.#sentPackedCount++] = packed;
+    return packedBytes;
+  }
+
+  /** Takes the first request off its queue, its header is written. False: it has no room. */
+  #start(session: Session, packedBytes: number, headerBytes: number): boolean {
+    const before = session.outbox.lengthBytes;
+    this.host.uploadStarted(this, packedBytes);
+    if (session.outbox.lengthBytes === before) return false;
+    assert(session.outbox.lengthBytes === before + headerBytes, "a block's header is the outbox's last bytes");
+    return true;
   }
 
   #submitSend(): void {
@@ -313,7 +380,10 @@ export class Connection implements BatchSink {
 
   #unpinSent(): void {
     for (let i = 0; i < this.#sentSlabCount; i++) this.host.serving?.pool.unpin(this.#sentSlabs[i]!);
+    for (let i = 0; i < this.#sentPackedCount; i++) this.host.packing?.cache.unpin(this.#sentPacked[i]!);
     this.#sentSlabCount = 0;
+    this.#sentPackedCount = 0;
     this.#sentPayloadBytes = 0;
+    this.#sentWireBytes = 0;
   }
 }

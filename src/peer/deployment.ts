@@ -129,6 +129,8 @@ export class Deployment implements NodeObserver {
       bytesFetched: swarm.downloadedBytes,
       bytesReused,
       bytesUploaded: swarm.uploadedBytes,
+      bytesReceived: this.#requireNode().wireReceivedBytes,
+      bytesSent: this.#requireNode().wireSentBytes,
       bytesLeft: swarm.bytesLeft,
       piecesMissing: metainfo.pieceCount - swarm.haveCount,
       peers: swarm.peerCount,

@@ -15,6 +15,8 @@ const NOTHING_YET: PeerStats = {
   bytesFetched: 0,
   bytesReused: 0,
   bytesUploaded: 0,
+  bytesReceived: 0,
+  bytesSent: 0,
   bytesLeft: 0,
   piecesMissing: 0,
   peers: 0,

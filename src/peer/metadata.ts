@@ -5,7 +5,7 @@
 import { AssertionError, ExitCode, Failure } from "../errors.ts";
 import { nowMs } from "../kernel/clock.ts";
 import { mapMemory } from "../kernel/memory.ts";
-import type { Reactor, Token } from "../kernel/reactor.ts";
+import type { Address, Reactor, Token } from "../kernel/reactor.ts";
 import type { Listener } from "../kernel/sockets.ts";
 import { MetadataFetch, type MetadataFetchActions } from "../swarm/metadata-fetch.ts";
 import { OUTBOX_BYTES, TUNING_DEFAULT } from "../swarm/policy.ts";
@@ -50,6 +50,8 @@ const NO_STATS: PeerStats = {
   bytesFetched: 0,
   bytesReused: 0,
   bytesUploaded: 0,
+  bytesReceived: 0,
+  bytesSent: 0,
   // Not known yet: anything but zero, which would tell a tracker that this peer is complete.
   bytesLeft: 1,
   piecesMissing: 0,
@@ -61,6 +63,7 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
   readonly serving = null;
   readonly batch = null;
   readonly turns = 0;
+  readonly packing = null;
   readonly scratchAddress: number;
   readonly scratchBytes = SCRATCH_BYTES;
   /** Addresses heard of while the metadata was fetched: the swarm proper begins with them. */
@@ -138,6 +141,11 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
 
   receivedControl(connection: Connection, bytes: Uint8Array): void {
     this.#fetch.receivedControl(nowMs(), connection.session!, bytes);
+  }
+
+  /** Nothing packed is offered before there is a piece. */
+  packedAddress(): Address {
+    return this.scratchAddress;
   }
 
   receivedPayload(connection: Connection, lengthBytes: number): void {

@@ -9,7 +9,7 @@ import { assert } from "../errors.ts";
 import { diskFault } from "../disk/disk-fault.ts";
 import type { PageSource } from "../disk/page-source.ts";
 import { DiskQueue, type DiskFiles, type SegmentLocator, type WithheldHead } from "../disk/queue.ts";
-import type { Hasher } from "../disk/hasher.ts";
+import type { HashHandler, Hasher, PackHandler } from "../disk/hasher.ts";
 import { nowMs } from "../kernel/clock.ts";
 import type { Address, CompletionHandler, Reactor, Token } from "../kernel/reactor.ts";
 import type { Listener } from "../kernel/sockets.ts";
@@ -25,12 +25,16 @@ import { bitfieldFrameBytes } from "../wire/frames.ts";
 import { formatAddress, type PeerAddress } from "../wire/address.ts";
 import { BatchReceive } from "./batch-receive.ts";
 import type { Connection, ConnectionHost } from "./connection.ts";
+import type { PackedBlock } from "../swarm/download.ts";
 import { Intake, type IntakeHandler } from "./intake.ts";
 import { Links, type LinkObserver } from "./links.ts";
+import { PackedCache } from "./packed-cache.ts";
+import { Packing } from "./packing.ts";
 import type { MemoryPlan } from "./policy.ts";
 import { Serving, type ServingHandler } from "./serving.ts";
 import { SlabPool } from "./slabs.ts";
 import { Op, token, tokenIndex, tokenOp } from "./tokens.ts";
+import { NOT_BEGUN, Unpacking } from "./unpacking.ts";
 
 /** Kernel operations on the disk at once: enough for scattered extents, few enough for one disk's queue. */
 const DISK_OPS_MAX = 128;
@@ -40,20 +44,24 @@ export const SCRATCH_BYTES = 64 * KiB;
 const CONNECTIONS_SPARE = 8;
 /** Longest sleep, so that messages about time are never late. */
 const SLEEP_MS_MAX = 500;
+/** A seeder's workers hash nothing. */
+const NO_HASHES: HashHandler = { updated() {}, finished() {} };
 
 /** Open resources that a node is given; it closes none of them but its connections and the listener. */
 export interface NodeResources {
   readonly reactor: Reactor;
   readonly listener: Listener;
-  /** Null where nothing is received. */
+  /** Null where nothing is received and nothing packed. */
   readonly hasher: Hasher | null;
+  /** Nothing is received. */
+  readonly isSeed: boolean;
   readonly metainfo: Metainfo;
   readonly files: DiskFiles;
   readonly segments: SegmentLocator;
   readonly head: WithheldHead | null;
   /** What can be sent from the page cache; null: nothing. */
   readonly pages: PageSource | null;
-  /** plan.slabCount * plan.slabBytes bytes for slabs, then SCRATCH_BYTES. */
+  /** plan.slabCount * plan.slabBytes bytes for slabs, plan.packedBytes for packed blocks, then SCRATCH_BYTES. */
   readonly memoryAddress: Address;
   readonly plan: MemoryPlan;
   readonly swarmOptions: SwarmOptions;
@@ -72,11 +80,13 @@ export interface NodeObserver {
   completed(operation: Token, result: number): void;
 }
 
-export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeHandler, ServingHandler {
+export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeHandler, ServingHandler, PackHandler {
   readonly reactor: Reactor;
   readonly pool: SlabPool;
   readonly intake: Intake | null;
   readonly serving: Serving;
+  readonly packing: Packing | null;
+  readonly unpacking: Unpacking | null;
   readonly swarm: Swarm;
   readonly disk: DiskQueue;
   readonly links: Links;
@@ -86,9 +96,13 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   lastPayloadMs = nowMs();
   readonly batch: BatchReceive | null;
   turns = 0;
+  /** Payload as it crossed the wire: packed blocks count as what they were packed to. */
+  wireReceivedBytes = 0;
+  wireSentBytes = 0;
   readonly #fetchedFrom = new Map<string, number>();
   readonly #hasher: Hasher | null;
   readonly #observer: NodeObserver;
+  readonly #hashHandler: HashHandler;
   #loaded = false;
 
   constructor(resources: NodeResources, observer: NodeObserver) {
@@ -99,7 +113,8 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     const partsPerPiece = Math.ceil(metainfo.pieceBytes / plan.slabBytes);
     const { slabBytes, slabCount } = plan;
     this.pool = new SlabPool(resources.memoryAddress, slabBytes, slabCount, partsPerPiece, metainfo.pieceCount);
-    this.scratchAddress = resources.memoryAddress + plan.slabCount * plan.slabBytes;
+    const packedAddress = resources.memoryAddress + slabCount * slabBytes;
+    this.scratchAddress = packedAddress + plan.packedBytes;
     const tokenOf = (index: number) => token(Op.disk, index);
     const done = (isWrite: boolean, tag: number) => this.#diskDone(isWrite, tag);
     this.disk = new DiskQueue(
@@ -112,9 +127,17 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       plan.slabCount,
       DISK_OPS_MAX,
     );
-    this.intake = hasher === null ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
+    const receives = hasher !== null && !resources.isSeed;
+    this.intake = !receives ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
     this.batch = this.intake === null ? null : new BatchReceive();
+    this.#hashHandler = this.intake ?? NO_HASHES;
     this.serving = new Serving(metainfo, this.pool, this, plan.readsMax, resources.pages);
+    const packs = hasher !== null && plan.packedBytes > 0;
+    const cache = packs ? new PackedCache(packedAddress, plan.packedBytes, metainfo.pieceBytes) : null;
+    this.packing = packs && cache !== null ? new Packing(this.serving, cache, hasher, hasher.workers) : null;
+    const inflated = (block: PackedBlock, isGood: boolean) => this.swarm.inflated(nowMs(), block, isGood);
+    this.unpacking =
+      packs && cache !== null && this.intake !== null ? new Unpacking(this.intake, cache, hasher, inflated) : null;
     this.swarm = new Swarm(resources.swarmOptions, this, resources.have);
     const connectionsMax = plan.tuning.dialMax + plan.tuning.acceptMax + CONNECTIONS_SPARE;
     const outboxBytes = Math.max(OUTBOX_BYTES, bitfieldFrameBytes(metainfo.pieceCount) + OUTBOX_BYTES_MIN);
@@ -142,12 +165,18 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     this.links.settle();
     this.links.connections.shutdown();
     const completion = (operation: Token, result: number) => this.#completed(operation, result);
-    while (!this.links.connections.idle || this.disk.pending > 0 || this.intake?.busy || this.#observer.busy) {
+    while (!this.links.connections.idle || this.#memoryBusy || this.#observer.busy) {
       this.#wait(nowMs() + SLEEP_MS_MAX, completion);
+      this.unpacking?.pump();
       this.disk.pump();
     }
     this.links.connections.free();
     this.batch?.free();
+  }
+
+  /** The disk or a worker may still touch a slab. */
+  get #memoryBusy(): boolean {
+    return this.disk.pending > 0 || !!this.intake?.busy || !!this.packing?.busy || !!this.unpacking?.busy;
   }
 
   /** Payload that was used, in bytes, by remote peer. */
@@ -159,6 +188,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   /** Hands on whatever the last events caused, until nothing more follows. */
   settle(): void {
     do {
+      this.unpacking?.pump();
       if (this.intake !== null) {
         this.intake.pump();
         if (this.intake.takeRelief()) this.swarm.memoryFreed(nowMs());
@@ -206,6 +236,8 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   }
 
   ending(connection: Connection): void {
+    this.unpacking?.abandon(connection.packedEntry);
+    connection.packedEntry = NOT_BEGUN;
     this.#rememberShare(connection);
   }
 
@@ -219,10 +251,12 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     const session = connection.session!;
     const now = nowMs();
     this.lastPayloadMs = now;
-    if (!session.payloadDiscard && session.payloadReceived + lengthBytes === session.payloadLength) {
+    this.wireReceivedBytes += lengthBytes;
+    if (!session.payloadDiscard && session.payloadReceived + lengthBytes === session.payloadBytes) {
       assert(this.intake !== null, "a seeder receives no payload");
       connection.fetchedBytes += session.payloadLength;
-      this.intake.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);
+      if (session.payloadPacked) this.#receivedPacked(connection, session);
+      else this.intake.landed(session.payloadPiece, session.payloadBegin, session.payloadLength);
     }
     this.swarm.receivedPayload(now, session, lengthBytes);
   }
@@ -231,11 +265,19 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     return this.swarm.mayLand(session, request);
   }
 
-  uploadStarted(connection: Connection): void {
-    this.swarm.uploadStarted(nowMs(), connection.session!);
+  packedAddress(connection: Connection): Address {
+    assert(this.unpacking !== null, "packed blocks come where they were offered");
+    const session = connection.session!;
+    if (connection.packedEntry === NOT_BEGUN) connection.packedEntry = this.unpacking.begin(session);
+    return this.unpacking.addressOf(session, connection.packedEntry);
   }
 
-  uploadSent(connection: Connection, lengthBytes: number): void {
+  uploadStarted(connection: Connection, packedBytes: number): void {
+    this.swarm.uploadStarted(nowMs(), connection.session!, packedBytes);
+  }
+
+  uploadSent(connection: Connection, lengthBytes: number, wireBytes: number): void {
+    this.wireSentBytes += wireBytes;
     this.swarm.uploadSent(nowMs(), connection.session!, lengthBytes);
   }
 
@@ -263,24 +305,41 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   }
 
   failed(piece: number): void {
+    this.unpacking?.cache.dropPiece(piece);
     this.swarm.pieceFailed(nowMs(), piece as PieceIndex);
+  }
+
+  // PackHandler
+
+  packed(tag: number, packedBytes: number): void {
+    this.packing!.packed(tag, packedBytes);
+    // Whoever waits for it may go on.
+    this.#loaded = true;
+  }
+
+  unpacked(tag: number, isSound: boolean): void {
+    this.unpacking!.unpacked(tag, isSound);
   }
 
   /** Sleeps until `wakeMs` or until something completed, hashes included. */
   #wait(wakeMs: number, completion: CompletionHandler): void {
     this.turns++;
-    const { intake } = this;
     const hasher = this.#hasher;
-    if (hasher === null || intake === null) {
+    if (hasher === null) {
       this.reactor.run(this.#hasWork() ? 0 : Math.max(0, wakeMs - nowMs()), completion);
       return;
     }
     // First say that the reactor may be asleep, then look once more: a hash that ends in between rings the bell.
     hasher.sleeping(true);
-    const drained = hasher.drain(intake);
+    const drained = hasher.drain(this.#hashHandler, this);
     this.reactor.run(drained > 0 || this.#hasWork() ? 0 : Math.max(0, wakeMs - nowMs()), completion);
     hasher.sleeping(false);
-    hasher.drain(intake);
+    hasher.drain(this.#hashHandler, this);
+  }
+
+  #receivedPacked(connection: Connection, session: Session): void {
+    this.unpacking!.received(session, connection.packedEntry);
+    connection.packedEntry = NOT_BEGUN;
   }
 
   #hasWork(): boolean {

@@ -91,8 +91,9 @@ class PeerRun {
     /** To be called when source or target is open: nothing about them will be refused any more. */
     readonly opened: () => void,
   ) {
-    this.plan = planMemory(options.memoryBytes, metainfo.pieceBytes, options.role === "seed", options.blockBytesMax);
-    this.memory = mapMemory(this.plan.slabCount * this.plan.slabBytes + SCRATCH_BYTES);
+    const { memoryBytes, role, blockBytesMax, compress } = options;
+    this.plan = planMemory(memoryBytes, metainfo.pieceBytes, role === "seed", blockBytesMax, compress);
+    this.memory = mapMemory(this.plan.slabCount * this.plan.slabBytes + this.plan.packedBytes + SCRATCH_BYTES);
   }
 
   seed(): boolean {
@@ -105,12 +106,18 @@ class PeerRun {
     hasher.close();
     if (isStopped) return true;
     this.opened();
+    // Its threads start with the first block that is packed.
+    const packer = options.compress ? this.openHasher() : null;
     const have = Bitfield.full(metainfo.pieceCount);
     const pages = files.direct === null ? new PageSource(files.bufferedFd, segments) : null;
     const seeding = new Seeding(metainfo, source, this.inbox, reporter);
-    const node = new Node({ ...this.common(), hasher: null, files, segments, head: null, pages, have }, seeding);
+    const node = new Node(
+      { ...this.common(), hasher: packer, isSeed: true, files, segments, head: null, pages, have },
+      seeding,
+    );
     seeding.node = node;
-    this.drive(node, null);
+    this.drive(node, packer);
+    packer?.close();
     source.close();
     return true;
   }
@@ -149,7 +156,10 @@ class PeerRun {
       bytesReused,
       startedMs,
     });
-    const node = new Node({ ...this.common(), hasher, files, segments, head, pages: null, have }, deployment);
+    const node = new Node(
+      { ...this.common(), hasher, isSeed: false, files, segments, head, pages: null, have },
+      deployment,
+    );
     deployment.node = node;
     reporter.phase("fetch");
     this.drive(node, hasher);

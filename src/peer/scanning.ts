@@ -88,6 +88,8 @@ function hashPieces(
     bytesFetched: 0,
     bytesReused: 0,
     bytesUploaded: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
     bytesLeft: totalBytes,
     piecesMissing: metainfo.pieceCount - good.count,
     peers: 0,

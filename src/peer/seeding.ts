@@ -61,6 +61,8 @@ export class Seeding implements NodeObserver {
       bytesFetched: 0,
       bytesReused: totalBytes,
       bytesUploaded: swarm.uploadedBytes,
+      bytesReceived: 0,
+      bytesSent: this.#requireNode().wireSentBytes,
       bytesLeft: 0,
       piecesMissing: 0,
       peers: swarm.peerCount,

@@ -23,6 +23,11 @@ export interface ServingHandler {
   read(slab: SlabIndex, torrentOffsetBytes: number, lengthBytes: number, address: Address): void;
 }
 
+/** Who may need the bytes of a request in a slab though they lie in the page cache. */
+export interface MemoryUser {
+  needsMemory(session: Session, upload: number): boolean;
+}
+
 export class Serving {
   #reading = 0;
 
@@ -66,8 +71,8 @@ export class Serving {
     this.pages?.addTo(list, offsetBytes, session.uploadLength(upload));
   }
 
-  /** Starts reading what the first requests of a session will need. */
-  readAhead(session: Session): void {
+  /** Starts reading what the first requests of a session will need; `packer`: who needs some of it in memory. */
+  readAhead(session: Session, packer: MemoryUser | null = null): void {
     const requests = Math.min(session.queuedCount, LOOK_AHEAD_REQUESTS);
     this.pages?.forget();
     let parts = 0;
@@ -79,7 +84,8 @@ export class Serving {
       if (key === last) continue;
       last = key;
       parts++;
-      if (this.pool.find(piece, part) !== NONE || this.isInPages(session, i)) continue;
+      if (this.pool.find(piece, part) !== NONE) continue;
+      if (this.isInPages(session, i) && !packer?.needsMemory(session, i)) continue;
       if (this.#reading >= this.readsMax) return;
       const slab = this.pool.bind(piece, part);
       if (slab === NONE) return;

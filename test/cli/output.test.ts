@@ -5,6 +5,7 @@ import { TextSink } from "./helpers.ts";
 
 const DONE = {
   bytesTotal: 100,
+  bytesReceived: 0,
   bytesFetched: 90,
   bytesReused: 10,
   seconds: 2,

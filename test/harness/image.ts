@@ -60,6 +60,27 @@ export function stampedImage(path: string, lengthBytes: number, seed: number, ex
   return path;
 }
 
+/** A file of `lengthBytes` in which each byte holds half a byte's worth: any compressor makes half of it, none much less. */
+export function halfEmptyImage(path: string, lengthBytes: number, seed: number): string {
+  sparseFile(path, lengthBytes);
+  fillHalfEmpty(path, [{ offsetBytes: 0, lengthBytes }], seed);
+  return path;
+}
+
+/** Likewise for some extents of an existing file. */
+export function fillHalfEmpty(path: string, extents: Iterable<Extent>, seed: number): void {
+  const fd = openSync(path, "r+");
+  let chunks = 0;
+  for (const { offsetBytes, lengthBytes } of extents) {
+    for (let done = 0; done < lengthBytes; done += CHUNK_BYTES) {
+      const chunk = randomBytes(Math.min(CHUNK_BYTES, lengthBytes - done), seed + 7919 * chunks++);
+      for (let i = 0; i < chunk.length; i++) chunk[i] = 0x60 | (chunk[i]! & 0x0f);
+      writeFully(fd, chunk, offsetBytes + done);
+    }
+  }
+  closeSync(fd);
+}
+
 /** What the head of a sector says about itself. */
 export interface Stamp {
   readonly offsetBytes: number;

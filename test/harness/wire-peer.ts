@@ -4,10 +4,20 @@
  */
 import { createConnection, createServer, type AddressInfo, type Socket } from "node:net";
 import { closeSync, openSync, readSync } from "node:fs";
+import { encode } from "./bencode.ts";
 import type { Extent } from "./image.ts";
 import type { Scope } from "./scope.ts";
 
-export const Message = { choke: 0, unchoke: 1, interested: 2, have: 4, bitfield: 5, request: 6, piece: 7 } as const;
+export const Message = {
+  choke: 0,
+  unchoke: 1,
+  interested: 2,
+  have: 4,
+  bitfield: 5,
+  request: 6,
+  piece: 7,
+  extended: 20,
+} as const;
 const PROTOCOL = Buffer.concat([Buffer.from([19]), Buffer.from("BitTorrent protocol")]);
 const HANDSHAKE_BYTES = 68;
 
@@ -20,6 +30,20 @@ function newPeerId(): Buffer {
 /** A handshake without extensions, with a peer id that was not used before. */
 export function handshake(infoHash: Uint8Array, peerId = newPeerId()): Buffer {
   return Buffer.concat([PROTOCOL, Buffer.alloc(8), infoHash, peerId]);
+}
+
+/** Likewise with BEP 10 and an extension handshake that names our own kind's extensions. */
+function extendedHandshake(infoHash: Uint8Array): Buffer {
+  const greeting = handshake(infoHash);
+  greeting[PROTOCOL.length + 5]! |= 0x10;
+  const offer = encode({ ds_block: 256 * 1024, m: { ds_zstd: 9 }, reqq: 64 });
+  return Buffer.concat([greeting, frame(Message.extended, Buffer.from([0]), offer)]);
+}
+
+/** The id that an extension handshake gives to packed blocks; 0: none. */
+function packedIdOf(payload: Buffer): number {
+  const found = /7:ds_zstdi(\d+)e/.exec(payload.toString("latin1"));
+  return found ? Number(found[1]) : 0;
 }
 
 /** A frame: four bytes of length, the message's number, its body. */
@@ -69,6 +93,8 @@ export interface SeederOptions {
   readonly pieceBytes: number;
   /** May change the bytes of a block before they are sent. */
   readonly corrupt?: (piece: number, beginBytes: number, block: Buffer) => void;
+  /** Offers and sends packed blocks (PROTOCOL.md): what follows the header for each block, and the length that the header names. */
+  readonly pack?: (piece: number, beginBytes: number, block: Buffer) => { length: number; payload: Uint8Array };
   /** Says that it has everything, and leaves every request unanswered. */
   readonly mute?: boolean;
 }
@@ -88,28 +114,38 @@ export function testSeeder(scope: Scope, options: SeederOptions): Promise<TestSe
   const sockets = new Set<Socket>();
   let requests = 0;
   let connections = 0;
-  const greeting = Buffer.concat([handshake(options.infoHash), frame(Message.bitfield, fullBitfield(pieceCount))]);
+  const { pack } = options;
+  const greeting = Buffer.concat([
+    (pack ? extendedHandshake : handshake)(options.infoHash),
+    frame(Message.bitfield, fullBitfield(pieceCount)),
+  ]);
   const serve = (socket: Socket) => {
     connections++;
     sockets.add(socket);
     // A peer that bans us resets the connection: that is what the test wants to see.
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
+    let packedId = 0;
     const reader = new FrameReader(
       () => socket.write(greeting),
       (message, body) => {
+        if (message === Message.extended && body[0] === 0) packedId = packedIdOf(body);
         if (message === Message.interested) socket.write(frame(Message.unchoke));
         if (message !== Message.request) return;
         requests++;
-        if (!options.mute) socket.write(answer(body));
+        if (!options.mute) socket.write(answer(body, packedId));
       },
     );
     socket.on("data", (bytes) => reader.feed(bytes as Buffer));
   };
-  const answer = (request: Buffer): Buffer => {
+  const answer = (request: Buffer, packedId: number): Buffer => {
     const [piece, begin, length] = [request.readUInt32BE(0), request.readUInt32BE(4), request.readUInt32BE(8)];
     const block = payload.read(piece * options.pieceBytes + begin, length);
     options.corrupt?.(piece, begin, block);
+    if (pack && packedId > 0) {
+      const { length, payload } = pack(piece, begin, block);
+      return frame(Message.extended, Buffer.from([packedId]), piece, begin, length, payload);
+    }
     return frame(Message.piece, piece, begin, block);
   };
   const server = createServer(serve);

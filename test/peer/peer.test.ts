@@ -103,6 +103,7 @@ function start(options: Partial<PeerOptions> & Pick<PeerOptions, "role" | "torre
       lingerMs: 0,
       timeoutMs: 3000,
       blockBytesMax: 256 * KiB,
+      compress: true,
       ...options,
     },
     (event) => {
