@@ -247,8 +247,10 @@ export class Download {
     const source = session.source;
     const receiving = session.payloadLength > 0;
     if (session.outstanding.count === 0 && !receiving) return;
-    if (this.host.nowMs - source.lastPayloadMs < this.options.snubTimeoutMs) return;
-    if (receiving && !session.payloadDiscard) {
+    const silentMs = this.host.nowMs - source.lastPayloadMs;
+    const claims = receiving && !session.payloadDiscard;
+    if (silentMs < (claims ? this.requests.claimTimeoutMs : this.options.snubTimeoutMs)) return;
+    if (claims) {
       // Its claim cannot be taken back while bytes may still land: the connection has to go.
       this.host.drop(session, "timeout", "stopped in the middle of a block");
       return;

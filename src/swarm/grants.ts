@@ -8,11 +8,12 @@
  * Invariant: a slot's `granted` counts grants not used yet, its `dueBytes` what is left to send of the pieces begun.
  */
 import type { Dispersal } from "./dispersal.ts";
-import { GRANT_AHEAD_MS, GRANT_BYTES_MIN, GRANT_PIECES } from "./policy.ts";
+import { GRANT_AHEAD_MS, GRANT_BYTES_MIN, GRANT_PIECES, GRANT_UNUSED_MS } from "./policy.ts";
 import type { Session } from "./session.ts";
 import type { Turns } from "./turns.ts";
 
 export interface GrantsHost {
+  readonly nowMs: number;
   readonly sessions: readonly Session[];
 }
 
@@ -41,6 +42,7 @@ export class Grants {
     const slot = session.slot;
     if (piece === slot.grantedPiece) return;
     slot.grantedPiece = piece;
+    slot.sinceMs = this.host.nowMs;
     slot.dueBytes += lengthBytes;
     if (slot.granted > 0) slot.granted--;
   }
@@ -64,7 +66,7 @@ export class Grants {
       const slot = session.slot;
       // Pieces that were given up half-way are not due any more.
       if (session.queuedCount === 0 && slot.sendingBytes === 0) slot.dueBytes = 0;
-      usedBytes += slot.granted * this.pieceBytes;
+      if (!this.isUnused(session)) usedBytes += slot.granted * this.pieceBytes;
       if (!this.turns.isStalled(session)) usedBytes += slot.dueBytes;
     }
     for (; usedBytes + this.pieceBytes <= roomBytes; usedBytes += this.pieceBytes) {
@@ -72,15 +74,21 @@ export class Grants {
       if (next === null) return;
       next.slot.lastHeld = ++this.turn;
       next.slot.granted++;
+      next.slot.sinceMs = this.host.nowMs;
       this.dispersal?.suggestOne(next);
       next.grant();
     }
   }
 
+  /** It was granted a piece long ago and did not begin it. */
+  private isUnused(session: Session): boolean {
+    return session.slot.granted > 0 && this.host.nowMs - session.slot.sinceMs > GRANT_UNUSED_MS;
+  }
+
   private next(): Session | null {
     let best: Session | null = null;
     for (const session of this.host.sessions) {
-      if (!session.isOpen || !session.isOurs || !session.peerInterested) continue;
+      if (!session.isOpen || !session.isOurs || !session.peerInterested || this.isUnused(session)) continue;
       if (best === null || goesBefore(session, best)) best = session;
     }
     return best;

@@ -120,6 +120,10 @@ export const SUGGESTIONS_AHEAD = 2;
 export const ENDGAME_COPIES_MAX = 2;
 /** Units are fetched twice only when so few pieces are in flight: with more, the copies cost a node 1 % of its time. */
 export const ENDGAME_PIECES_MAX = 2;
+/** At the end a source that falls silent inside a block is left after this time, TCP's first repetition ... */
+export const ENDGAME_SILENCE_MS_MIN = 250;
+/** ... and this many times what a piece takes: it died, or everybody waits for it. */
+export const ENDGAME_SILENCE_FACTOR = 4;
 /** With more, only of pieces that take this many times as long as others: their source is slow. */
 export const ENDGAME_SLOW_FACTOR = 3;
 
@@ -129,6 +133,8 @@ export const ENDGAME_SLOW_FACTOR = 3;
  * spread so slowly that it costs as much (decision 0005).
  */
 export const GRANT_PIECES = 5;
+/** A grant that is not used or given back for this long is not counted: the peer is gone or hears us late. */
+export const GRANT_UNUSED_MS = 500;
 /** The same where pieces are small: requests travel behind blocks, and these must not be the last that are due. */
 export const GRANT_BYTES_MIN = 2 * MiB;
 /** The same where the line is fast: 4 ms cover the two ends' scheduling at 10 Gbit/s. */

@@ -14,7 +14,15 @@ import { REQUEST_FRAME_BYTES } from "../wire/frames.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
 import type { Picker } from "./picker.ts";
-import { ENDGAME_PIECES_MAX, ENDGAME_SLOW_FACTOR, REFILL_BELOW, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
+import {
+  ENDGAME_PIECES_MAX,
+  ENDGAME_SILENCE_FACTOR,
+  ENDGAME_SILENCE_MS_MIN,
+  ENDGAME_SLOW_FACTOR,
+  REFILL_BELOW,
+  type SwarmOptions,
+  UNIT_BYTES,
+} from "./policy.ts";
 import type { PieceProgress } from "./progress.ts";
 import type { Session } from "./session.ts";
 
@@ -51,6 +59,16 @@ export class Requests {
   /** Somebody waits for memory. */
   get starving(): boolean {
     return this.starved.length > 0;
+  }
+
+  /**
+   * How long a source may fall silent in the middle of a block. Nobody else can be asked for that block meanwhile, so
+   * at the end, when all waits for it, it is not much longer than a whole piece takes.
+   */
+  get claimTimeoutMs(): number {
+    const { snubTimeoutMs } = this.options;
+    if (this.picker.missingCount > 0 || this.pieceMs === 0) return snubTimeoutMs;
+    return Math.min(snubTimeoutMs, ENDGAME_SILENCE_MS_MIN + ENDGAME_SILENCE_FACTOR * this.pieceMs);
   }
 
   /** A source of our own kind lets us begin a piece. */
