@@ -5,7 +5,8 @@
  */
 import { PeerFault } from "../errors.ts";
 import { BLOCK_BYTES, REQUESTS_OUTSTANDING_DEFAULT, REQUESTS_QUEUED_MAX } from "../limits.ts";
-import type { PeerAddress } from "../wire/address.ts";
+import { hostBytes, type PeerAddress } from "../wire/address.ts";
+import { equalBytes } from "../wire/handshake.ts";
 import {
   decodeExtensionHandshake,
   decodeMetadataMessage,
@@ -104,9 +105,20 @@ export function readHandshake(session: Session, payload: Uint8Array): number | n
   session.ext.client = offer.client ?? "";
   session.requestsMax = Math.min(offer.requestsMax ?? REQUESTS_OUTSTANDING_DEFAULT, REQUESTS_OUTSTANDING_MAX);
   session.isOurs = offer.blockBytes !== null;
+  // Both ends of the connection as the remote peer sees them.
+  if (offer.yourHost !== null) session.isNear = isSameNetwork(offer.yourHost, session.address.host);
   session.packedId = offer.packedId;
   if (offer.blockBytes !== null) session.blockBytes = powerOfTwoBelow(offer.blockBytes);
   return offer.metadataBytes;
+}
+
+/** The two share 24 bits of IPv4 or 64 of IPv6: most likely a rack or a room, on one switch. */
+function isSameNetwork(a: string, b: string): boolean {
+  const bytesA = hostBytes(a);
+  const bytesB = hostBytes(b);
+  if (bytesA === null || bytesB === null || bytesA.length !== bytesB.length) return false;
+  const networkBytes = bytesA.length === 4 ? 3 : 8;
+  return equalBytes(bytesA.subarray(0, networkBytes), bytesB.subarray(0, networkBytes));
 }
 
 /** Blocks are aligned to their largest size, so that they cross no slab of either side. */

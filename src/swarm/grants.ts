@@ -8,7 +8,14 @@
  * Invariant: a slot's `granted` counts grants not used yet, its `dueBytes` what is left to send of the pieces begun.
  */
 import type { Dispersal } from "./dispersal.ts";
-import { GRANT_AHEAD_MS, GRANT_BYTES_MIN, GRANT_PIECES, GRANT_UNUSED_MS } from "./policy.ts";
+import {
+  GRANT_AHEAD_MS,
+  GRANT_BYTES_MIN,
+  GRANT_PIECES,
+  GRANT_UNUSED_MS,
+  GRANTS_FAR,
+  NEAR_PEERS_MIN,
+} from "./policy.ts";
 import type { Session } from "./session.ts";
 import type { Turns } from "./turns.ts";
 
@@ -80,14 +87,31 @@ export class Grants {
     }
   }
 
+  /**
+   * Where enough peers of our own network are to be served, few pieces at a time go out of it: each network needs
+   * every piece once, and more would fill what connects it, and the places of those who wait for them.
+   */
+  private hasFarEnough(): boolean {
+    let far = 0;
+    let near = 0;
+    for (const session of this.host.sessions) {
+      if (!session.isOpen || !session.isOurs) continue;
+      if (!session.isNear && isBusy(session)) far++;
+      else if (session.isNear && !session.isSeed) near++;
+    }
+    return near >= NEAR_PEERS_MIN && far >= GRANTS_FAR;
+  }
+
   /** It was granted a piece long ago and did not begin it. */
   private isUnused(session: Session): boolean {
     return session.slot.granted > 0 && this.host.nowMs - session.slot.sinceMs > GRANT_UNUSED_MS;
   }
 
   private next(): Session | null {
+    const nearOnly = this.hasFarEnough();
     let best: Session | null = null;
     for (const session of this.host.sessions) {
+      if (nearOnly && !session.isNear) continue;
       if (!session.isOpen || !session.isOurs || !session.peerInterested || this.isUnused(session)) continue;
       if (best === null || goesBefore(session, best)) best = session;
     }
@@ -95,10 +119,11 @@ export class Grants {
   }
 }
 
-/** Those we do nothing for go first, the one with the fewest pieces before all; then the one granted longest ago. */
+/** Those we do nothing for go first, of them those of our network, then the one with the fewest pieces; else the one granted longest ago. */
 function goesBefore(a: Session, b: Session): boolean {
   const busyA = isBusy(a);
   if (busyA !== isBusy(b)) return !busyA;
+  if (a.isNear !== b.isNear) return a.isNear;
   if (!busyA && a.remoteHave.count !== b.remoteHave.count) return a.remoteHave.count < b.remoteHave.count;
   return a.slot.lastHeld < b.slot.lastHeld;
 }

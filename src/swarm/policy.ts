@@ -135,6 +135,10 @@ export const ENDGAME_SLOW_FACTOR = 3;
 export const GRANT_PIECES = 5;
 /** A grant that is not used or given back for this long is not counted: the peer is gone or hears us late. */
 export const GRANT_UNUSED_MS = 500;
+/** Peers of other networks served at a time by who has enough in its own: with two, uplinks at a quarter of a rack's sum are clogged. */
+export const GRANTS_FAR = 1;
+/** With fewer peers in its own network than this a node serves all alike: two of twenty cannot keep its line busy. */
+export const NEAR_PEERS_MIN = 5;
 /** The same where pieces are small: requests travel behind blocks, and these must not be the last that are due. */
 export const GRANT_BYTES_MIN = 2 * MiB;
 /** The same where the line is fast: 4 ms cover the two ends' scheduling at 10 Gbit/s. */

@@ -59,6 +59,8 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   blockBytes = BLOCK_BYTES;
   /** The remote peer is of our own kind: it offered `ds_block`. */
   isOurs = false;
+  /** Of our own network (rack, room): between networks the way may be narrower. */
+  isNear = false;
   /** The extended id under which the remote peer takes packed blocks; 0: it does not. */
   packedId = 0;
   /** The remote peer's requests to serve, and those to be rejected. */

@@ -1,6 +1,16 @@
 /** Among our own kind: grants, turns, and what a seeder suggests with them; as taker of grants and as giver. */
 import { describe, expect, test } from "bun:test";
-import { GRANT_BYTES_MIN, GRANT_PIECES, NEED_MARGIN_PIECES, TURNS } from "../../src/swarm/policy.ts";
+import {
+  ENDGAME_SILENCE_FACTOR,
+  ENDGAME_SILENCE_MS_MIN,
+  GRANT_BYTES_MIN,
+  GRANT_PIECES,
+  GRANT_UNUSED_MS,
+  GRANTS_FAR,
+  NEAR_PEERS_MIN,
+  NEED_MARGIN_PIECES,
+  TURNS,
+} from "../../src/swarm/policy.ts";
 import { MiB, pieceIndex } from "../../src/units.ts";
 import { Bitfield } from "../../src/wire/bitfield.ts";
 import * as frames from "../../src/wire/frames.ts";
@@ -80,6 +90,37 @@ describe("a giver of grants", () => {
     expect([count(first, "unchoke"), count(rich, "unchoke"), count(poor, "unchoke")]).toEqual([0, 0, 1]);
   });
 
+  test("does not wait for one that neither uses its grants nor gives them back", () => {
+    const host = seeder();
+    const first = remoteOf(host, 1).send(frames.writeInterested);
+    const second = remoteOf(host, 2).send(frames.writeInterested);
+    expect(count(first, "unchoke")).toBe(GRANT_PIECES);
+    host.tick(GRANT_UNUSED_MS);
+    expect(count(second, "unchoke")).toBe(0);
+    host.tick(1);
+    expect([count(first, "unchoke"), count(second, "unchoke")]).toEqual([0, GRANT_PIECES]);
+  });
+
+  test("serves its own network first, and few of others where it has enough peers in its own", () => {
+    for (const near of [NEAR_PEERS_MIN, NEAR_PEERS_MIN - 1]) {
+      const host = seeder();
+      // It takes all grants there are, so that the others wait in line, and then gives them back.
+      const first = remoteOf(host, 1).send(frames.writeInterested);
+      const open = (n: number, address: string): Remote =>
+        new Remote(host, new Uint8Array(20).fill(n), { host: address, port: 50_000 })
+          .open({ ours: true, yourHost: "10.1.1.200" })
+          .send(frames.writeInterested);
+      const others = Array.from({ length: 4 }, (_, n) => open(20 + n, `10.1.2.${20 + n}`));
+      const own = Array.from({ length: near }, (_, n) => open(40 + n, `10.1.1.${40 + n}`).has(0));
+      first.send(frames.writeNotInterested);
+      const granted = (remotes: Remote[]) => remotes.reduce((sum, remote) => sum + count(remote, "unchoke"), 0);
+      const ownGranted = granted(own);
+      expect([ownGranted, granted(others)]).toEqual([Math.min(near, GRANT_PIECES), GRANT_PIECES - ownGranted]);
+      for (const remote of own) remote.send(frames.writeNotInterested);
+      expect(granted(others)).toBe(near === NEAR_PEERS_MIN ? GRANTS_FAR : ownGranted);
+    }
+  });
+
   test("never chokes", () => {
     const host = seeder();
     const remote = remoteOf(host, 1).send(frames.writeInterested);
@@ -157,6 +198,23 @@ describe("a taker of grants", () => {
     expect(begun(remote)).toEqual([]);
     remote.unchoke();
     expect(begun(remote).length).toBe(1);
+  });
+
+  test("leaves a source that falls silent inside a block, at the end at once", () => {
+    for (const pieces of [2, 3]) {
+      const host = node({ pieceCount: pieces, totalBytes: pieces * PIECE });
+      const silent = remoteOf(host, 1).haveAll().unchoke();
+      const [first] = begun(silent);
+      host.nowMs += 10;
+      for (let begin = 0; begin < PIECE; begin += BLOCK) silent.block(first, begin);
+      host.swarm.pieceVerified(host.nowMs, pieceIndex(first));
+      const [second] = begun(silent.unchoke());
+      silent.send((target, at) => frames.writePieceHeader(target, at, second, 0, BLOCK));
+      host.swarm.receivedPayload(host.nowMs, silent.session, 100);
+      host.tick(ENDGAME_SILENCE_MS_MIN + 10 * ENDGAME_SILENCE_FACTOR);
+      // With a piece that nobody was asked for it would get all the time there is.
+      expect(silent.closedAs).toBe(pieces === 2 ? "timeout" : null);
+    }
   });
 
   test("begins what was suggested with the grant", () => {

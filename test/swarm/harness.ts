@@ -129,7 +129,9 @@ export class Remote {
   }
 
   /** Handshake and, with `ours`, the extension handshake of our own kind. */
-  open(change: { fast?: boolean; ours?: boolean; packedId?: number; infoHash?: Uint8Array } = {}): this {
+  open(
+    change: { fast?: boolean; ours?: boolean; yourHost?: string; packedId?: number; infoHash?: Uint8Array } = {},
+  ): this {
     const handshake = encodeHandshake(change.infoHash ?? INFO_HASH, this.peerId);
     if (change.fast === false) handshake[27] &= ~0x04;
     this.feed(handshake);
@@ -137,6 +139,7 @@ export class Remote {
       const payload = encodeExtensionHandshake({
         ...NO_EXTENSIONS,
         blockBytes: 64 * KiB,
+        yourHost: change.yourHost ?? null,
         packedId: change.packedId ?? 0,
         port: 6881,
         requestsMax: 250,
