@@ -19,6 +19,9 @@ export interface ClientOptions {
   readonly encryption?: boolean;
   /** HOST:PORT; clients other than libtorrent find peers through the torrent's tracker alone. */
   readonly peers?: readonly string[];
+  /** To listen on; CLIENT_PORT by default. */
+  readonly port?: number;
+  readonly spawn?: SpawnOptions;
 }
 
 export interface Client {
@@ -113,33 +116,39 @@ function startTransmission(scope: Scope, machine: Machine, options: ClientOption
   writeFileSync(
     join(config, "settings.json"),
     JSON.stringify({
+      "bind-address-ipv4": machine.address,
       "dht-enabled": false,
       "lpd-enabled": false,
       "utp-enabled": false,
       "pex-enabled": true,
       "port-forwarding-enabled": false,
       preallocation: 0,
+      "rename-partial-files": false,
       "ratio-limit-enabled": false,
     }),
   );
-  const child = machine.spawn(scope, [
-    // Its status line would else arrive when 4 KiB of it are full.
-    "stdbuf",
-    "--output=0",
-    "transmission-cli",
-    "--config-dir",
-    config,
-    "--download-dir",
-    options.folder,
-    "--port",
-    String(CLIENT_PORT),
-    "--no-portmap",
-    "--no-uplimit",
-    "--no-downlimit",
-    options.encryption ? "--encryption-preferred" : "--encryption-tolerated",
-    ...(options.seeds ? ["--verify"] : []),
-    options.torrent,
-  ]);
+  const child = machine.spawn(
+    scope,
+    [
+      // Its status line would else arrive when 4 KiB of it are full.
+      "stdbuf",
+      "--output=0",
+      "transmission-cli",
+      "--config-dir",
+      config,
+      "--download-dir",
+      options.folder,
+      "--port",
+      String(options.port ?? CLIENT_PORT),
+      "--no-portmap",
+      "--no-uplimit",
+      "--no-downlimit",
+      options.encryption ? "--encryption-preferred" : "--encryption-tolerated",
+      ...(options.seeds ? ["--verify"] : []),
+      options.torrent,
+    ],
+    options.spawn,
+  );
   return { child, complete: () => child.waitForLine(/^Seeding/) };
 }
 

@@ -20,6 +20,12 @@ export class Machine {
     return ["ip", "netns", "exec", this.namespace];
   }
 
+  /** A second address of this machine, on its loopback device, as a machine of its own to programs that take one. */
+  alias(address: string): Machine {
+    this.run("ip", "addr", "add", `${address}/32`, "dev", "lo");
+    return new Machine(this.namespace, address, this.hub, this.port);
+  }
+
   spawn(scope: Scope, argv: readonly string[], options: SpawnOptions = {}): Child {
     return new Child(scope, argv, { ...options, prefix: this.prefix });
   }

@@ -3,14 +3,14 @@
  * BitTorrent clients under opentracker, and udpcast by multicast. A finished node goes on serving others
  * where the program can.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { CLIENT_PORT, libtorrent, seedersKnown, startOpentracker } from "../../harness/clients.ts";
+import { CLIENT_PORT, seedersKnown, startOpentracker } from "../../harness/clients.ts";
 import { type Event, start } from "../../harness/diskswarm.ts";
-import type { Machine } from "../../harness/network.ts";
 import type { Child } from "../../harness/process.ts";
 import type { Scope } from "../../harness/scope.ts";
 import { needTools } from "../../harness/tools.ts";
+import { aria2Client, libtorrentClient, type StartClient } from "../shared/clients.ts";
 import type { Room } from "./room.ts";
 
 /** What a contestant has to work with. */
@@ -57,7 +57,8 @@ export interface Serving {
 export type Contestant = (stage: Stage) => Promise<Serving>;
 
 /** Seldom: dozens of processes are looked at, and the memory's high-water mark is read once more at the end. */
-const watched = { watchMemory: { everyMs: 500 } };
+const WATCH_MS = 500;
+const watched = { watchMemory: { everyMs: WATCH_MS } };
 
 const ours: Contestant = async ({ scope, room: { server, nodes }, image, folderOf, memory }) => {
   const words = ["serve", image.path, "--listen", server.address];
@@ -94,60 +95,21 @@ const ours: Contestant = async ({ scope, room: { server, nodes }, image, folderO
 const untold = { samples: () => [], sources: () => [] };
 
 /** A swarm of stock clients under opentracker. */
-function swarmOf(client: (stage: Stage, machine: Machine, folder: string, seeds: boolean) => Client): Contestant {
-  return async (stage) => {
-    const { scope, room, torrent, image, folderOf } = stage;
+function swarmOf(startClient: StartClient): Contestant {
+  return async ({ scope, room, torrent, image, folderOf }) => {
+    const task = { torrent: torrent.path, port: CLIENT_PORT, watchMs: WATCH_MS };
     const tracker = await startOpentracker(scope, room.server, torrent.infoHash, watched);
-    const seeder = client(stage, room.server, image.folder, true);
+    const seeder = startClient(scope, room.server, { ...task, folder: image.folder, seeds: true });
     await seedersKnown(room.server, tracker.url, torrent.infoHash, 1);
     return {
       children: [tracker.child, seeder.child],
       join: (index) => {
         const folder = folderOf(index);
-        const { child, complete } = client(stage, room.nodes[index]!, folder, false);
+        const { child, complete } = startClient(scope, room.nodes[index]!, { ...task, folder, seeds: false });
         return { child, target: join(folder, "image.raw"), completeMs: complete().then(Date.now), ...untold };
       },
     };
   };
-}
-
-interface Client {
-  readonly child: Child;
-  complete(): Promise<unknown>;
-}
-
-function libtorrentClient({ scope, torrent }: Stage, machine: Machine, folder: string, seeds: boolean): Client {
-  const at = { address: machine.address, port: CLIENT_PORT };
-  const options = { torrent: torrent.path, folder, seeds };
-  const child = libtorrent(scope, options, at, { prefix: machine.prefix, ...watched }, ["--fast"]);
-  return { child, complete: () => child.waitForLine(/^(seeding|finished)/) };
-}
-
-function aria2Client({ scope, torrent }: Stage, machine: Machine, folder: string, seeds: boolean): Client {
-  needTools("aria2c");
-  // Its progress line comes once a second; this says at once when everything is there.
-  const hook = join(folder, "complete.sh");
-  writeFileSync(hook, "#!/bin/sh\necho COMPLETE\n", { mode: 0o755 });
-  const words = [
-    "--no-conf",
-    "--enable-dht=false",
-    "--enable-dht6=false",
-    "--disable-ipv6=true",
-    "--file-allocation=none",
-    "--bt-enable-lpd=false",
-    "--bt-max-peers=0",
-    "--bt-tracker-interval=2",
-    "--bt-request-peer-speed-limit=0",
-    "--summary-interval=0",
-    "--seed-ratio=0",
-    `--dir=${folder}`,
-    `--listen-port=${CLIENT_PORT}`,
-    `--on-bt-download-complete=${hook}`,
-    ...(seeds ? ["--bt-seed-unverified=true", "--allow-overwrite=true"] : []),
-    torrent.path,
-  ];
-  const child = machine.spawn(scope, ["aria2c", ...words], watched);
-  return { child, complete: () => child.waitForLine(/^COMPLETE/) };
 }
 
 /** One sender to all at once by multicast: it begins when the last receiver is there. */
