@@ -44,6 +44,7 @@ export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_POPULATE = 0x8000;
+export const MADV_DONTNEED = 4;
 export const MADV_HUGEPAGE = 14;
 export const PAGE_BYTES = 4096;
 

@@ -11,6 +11,7 @@ import type { PageSource } from "../disk/page-source.ts";
 import { DiskQueue, type DiskFiles, type SegmentLocator, type WithheldHead } from "../disk/queue.ts";
 import type { HashHandler, Hasher, PackHandler } from "../disk/hasher.ts";
 import { nowMs } from "../kernel/clock.ts";
+import { ProgramPages } from "../kernel/resident.ts";
 import type { Address, CompletionHandler, Reactor, Token } from "../kernel/reactor.ts";
 import type { Listener } from "../kernel/sockets.ts";
 import { KiB } from "../units.ts";
@@ -30,7 +31,7 @@ import { Intake, type IntakeHandler } from "./intake.ts";
 import { Links, type LinkObserver } from "./links.ts";
 import { PackedCache } from "./packed-cache.ts";
 import { Packing } from "./packing.ts";
-import type { MemoryPlan } from "./policy.ts";
+import { type MemoryPlan, PROGRAM_LOOK_MS } from "./policy.ts";
 import { Serving, type ServingHandler } from "./serving.ts";
 import { SlabPool } from "./slabs.ts";
 import { Op, token, tokenIndex, tokenOp } from "./tokens.ts";
@@ -103,6 +104,8 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
   readonly #hasher: Hasher | null;
   readonly #observer: NodeObserver;
   readonly #hashHandler: HashHandler;
+  /** Null where memory is ample. */
+  readonly #program: ProgramPages | null;
   #loaded = false;
 
   constructor(resources: NodeResources, observer: NodeObserver) {
@@ -110,6 +113,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     this.reactor = reactor;
     this.#observer = observer;
     this.#hasher = hasher;
+    this.#program = plan.programBytesMax === null ? null : new ProgramPages(plan.programBytesMax, PROGRAM_LOOK_MS);
     const partsPerPiece = Math.ceil(metainfo.pieceBytes / plan.slabBytes);
     const { slabBytes, slabCount } = plan;
     this.pool = new SlabPool(resources.memoryAddress, slabBytes, slabCount, partsPerPiece, metainfo.pieceCount);
@@ -153,6 +157,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       const dialsMs = this.links.connections.expireDials(now);
       this.links.connections.accept(now);
       this.settle();
+      this.#program?.turn(now);
       if (this.#observer.turn(now)) return;
       this.settle();
       this.#wait(Math.min(this.swarm.nextTickMs(), dialsMs, now + SLEEP_MS_MAX), completion);

@@ -13,6 +13,8 @@ export interface MemoryPlan {
   /** Slabs that receiving may hold; the rest is for what is served. */
   readonly intakeSlabsMax: number;
   readonly readsMax: number;
+  /** More resident pages of the program than this are given back; null: never. */
+  readonly programBytesMax: number | null;
   readonly tuning: SwarmTuning;
 }
 
@@ -22,6 +24,12 @@ export interface MemoryPlan {
  */
 const PACKED_SHARE = 1 / 4;
 const PACKED_BYTES_MAX = 16 * MiB;
+/** A pool up to this size is one of a machine with little memory. */
+const POOL_BYTES_SMALL = 64 * MiB;
+/** What a busy node touches of its program; giving back more often than is needed only costs faults. */
+const PROGRAM_BYTES_MAX = 16 * MiB;
+/** The compilers of JavaScriptCore bring 10 MB back in one go: seldom enough to cost a thousandth of a core. */
+export const PROGRAM_LOOK_MS = 100;
 
 /** Slabs of 1 MiB are written in one operation; a small pool has smaller ones so that many sources find room. */
 export function planMemory(
@@ -46,6 +54,7 @@ export function planMemory(
     packedBytes,
     intakeSlabsMax,
     readsMax: Math.max(2, Math.floor(slabCount / 4)),
+    programBytesMax: poolBytes <= POOL_BYTES_SMALL ? PROGRAM_BYTES_MAX : null,
     tuning: {
       ...TUNING_DEFAULT,
       packedBlocks: packs,

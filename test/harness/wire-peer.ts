@@ -59,7 +59,7 @@ function uint32(value: number): Buffer {
 }
 
 /** Cuts a stream into its handshake and frames. */
-class FrameReader {
+export class FrameReader {
   #pending: Buffer = Buffer.alloc(0);
   #greeted = false;
 
