@@ -71,3 +71,11 @@ export class AssertionError extends Error {
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(message);
 }
+
+/**
+ * `assert` for a number: the message is made only when it does not hold. Checks of every operation would otherwise
+ * leave a string behind each, and garbage by the megabyte.
+ */
+export function assertRange(holds: boolean, what: string, value: number): void {
+  if (!holds) throw new AssertionError(`${what} out of range: ${value}`);
+}

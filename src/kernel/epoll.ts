@@ -8,7 +8,7 @@
  *   a table of ours, so a number that was closed and given out again is no danger.
  * - Disk operations go to the threads when submitted; what finds no place there waits in order.
  */
-import { assert, ExitCode, Failure } from "../errors.ts";
+import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
 import { nowMs } from "./clock.ts";
 import { JobKind } from "./disk-jobs.ts";
@@ -120,8 +120,8 @@ class EpollReactor implements SelectedReactor {
   }
 
   fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number, token: Token): void {
-    assert(Number.isSafeInteger(lengthBytes) && lengthBytes >= 0, `length out of range: ${lengthBytes}`);
-    assert(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, `offset out of range: ${offsetBytes}`);
+    assertRange(Number.isSafeInteger(lengthBytes) && lengthBytes >= 0, "length", lengthBytes);
+    assertRange(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, "offset", offsetBytes);
     const index = this.#operation(Kind.fallocate, fd, token);
     this.#operations.argument[index] = mode;
     this.#operations.offsetBytes[index] = offsetBytes;
@@ -153,7 +153,7 @@ class EpollReactor implements SelectedReactor {
 
   run(timeoutMs: number, handler: CompletionHandler): number {
     assert(!this.#running, "run called by its own completion handler");
-    assert(timeoutMs >= 0, `time-out out of range: ${timeoutMs}`);
+    assertRange(timeoutMs >= 0, "time-out", timeoutMs);
     assert(this.#inFlight > 0 || timeoutMs !== Number.POSITIVE_INFINITY, "waiting for ever with nothing in flight");
     this.#running = true;
     try {
@@ -402,7 +402,7 @@ class EpollReactor implements SelectedReactor {
       lengthBytes > 0 && lengthBytes <= TRANSFER_BYTES_MAX && Number.isInteger(lengthBytes),
       `length out of range: ${lengthBytes}`,
     );
-    assert(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, `offset out of range: ${offsetBytes}`);
+    assertRange(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, "offset", offsetBytes);
     const index = this.#operation(kind, fd, token);
     this.#operations.address[index] = address;
     this.#operations.lengthBytes[index] = lengthBytes;
@@ -411,8 +411,8 @@ class EpollReactor implements SelectedReactor {
   }
 
   #operation(kind: Kind, fd: number, token: Token): number {
-    assert((token | 0) === token && token >= 0, `token out of range: ${token}`);
-    assert((fd | 0) === fd && fd >= 0, `file descriptor out of range: ${fd}`);
+    assertRange((token | 0) === token && token >= 0, "token", token);
+    assertRange((fd | 0) === fd && fd >= 0, "file descriptor", fd);
     this.#inFlight++;
     return this.#operations.allocate(kind, fd, token);
   }

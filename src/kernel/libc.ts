@@ -7,7 +7,7 @@
  * structures go through two scratch pages of the calling thread that live as long as the thread.
  */
 import { dlopen, type FFIFunction, type Pointer, toArrayBuffer } from "bun:ffi";
-import { assert, ExitCode, Failure } from "../errors.ts";
+import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
 import { Errno } from "./errno.ts";
 
@@ -107,20 +107,20 @@ function answer(result: number): Result {
 }
 
 function assertFd(fd: number): void {
-  assert((fd | 0) === fd, `file descriptor out of range: ${fd}`);
+  assertRange((fd | 0) === fd, "file descriptor", fd);
 }
 
 function assertInt(value: number, what: string): void {
-  assert((value | 0) === value, `${what} out of range: ${value}`);
+  assertRange((value | 0) === value, what, value);
 }
 
 function assertSize(value: number, what: string): void {
-  assert(Number.isSafeInteger(value) && value >= 0, `${what} out of range: ${value}`);
+  assertRange(Number.isSafeInteger(value) && value >= 0, what, value);
 }
 
 /** A view of mapped memory; the one place where an address becomes an ArrayBuffer. The mapping must outlive the view. */
 export function bufferAt(address: number, lengthBytes: number): ArrayBuffer {
-  assert(Number.isSafeInteger(address) && address > 0, `address out of range: ${address}`);
+  assertRange(Number.isSafeInteger(address) && address > 0, "address", address);
   assertSize(lengthBytes, "length");
   return toArrayBuffer(address as Pointer, 0, lengthBytes);
 }

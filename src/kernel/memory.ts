@@ -4,7 +4,7 @@
  * A typed array of the JavaScript heap can move, so the kernel is only ever given mmapped memory. The
  * owner of a `Memory` frees it; after `free` no view of it may be touched, by any thread.
  */
-import { assert, ExitCode, Failure } from "../errors.ts";
+import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import { MiB } from "../units.ts";
 import * as abi from "./abi.ts";
 import { bufferAt, Errno, errnoText, madvise, mmap, munmap } from "./libc.ts";
@@ -28,7 +28,7 @@ export interface Memory {
 
 /** Maps `lengthBytes` zeroed bytes, rounded up to whole pages, that live until `free`. Pages cost RSS when first touched. */
 export function mapMemory(lengthBytes: number): Memory {
-  assert(Number.isSafeInteger(lengthBytes) && lengthBytes > 0, `memory size out of range: ${lengthBytes}`);
+  assertRange(Number.isSafeInteger(lengthBytes) && lengthBytes > 0, "memory size", lengthBytes);
   const mappedBytes = Math.ceil(lengthBytes / abi.PAGE_BYTES) * abi.PAGE_BYTES;
   const address = mmap(mappedBytes, abi.PROT_READ | abi.PROT_WRITE, abi.MAP_PRIVATE | abi.MAP_ANONYMOUS, -1, 0);
   if (address < 0) {

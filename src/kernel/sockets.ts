@@ -4,7 +4,7 @@
  * Descriptors belong to the caller. A sockaddr is written to the caller's mapped memory and must stay there
  * until the connect has completed.
  */
-import { assert, ExitCode, Failure, usageError } from "../errors.ts";
+import { assert, assertRange, ExitCode, Failure, usageError } from "../errors.ts";
 import { hostBytes, hostFromBytes, type PeerAddress } from "../wire/address.ts";
 import { MiB } from "../units.ts";
 import * as abi from "./abi.ts";
@@ -44,7 +44,7 @@ export interface Listener {
  * the kernel has no IPv6, all of IPv4). Throws a Failure that names the address.
  */
 export function listenTcp(host: string | null, port: number): Listener {
-  assert(Number.isInteger(port) && port >= 0 && port <= 0xffff, `port out of range: ${port}`);
+  assertRange(Number.isInteger(port) && port >= 0 && port <= 0xffff, "port", port);
   if (host !== null && hostBytes(host) === null) throw usageError(`--listen ${host}: not an IP address`);
   const dualStack = tryListenTcp(host ?? "::", port);
   if (typeof dualStack !== "number") return dualStack;

@@ -6,7 +6,7 @@
  * are written in place as 32-bit words (io_uring_enter(2), linux/io_uring.h), so nothing is allocated per
  * operation. Linux 5.10 is the floor.
  */
-import { assert, ExitCode, Failure } from "../errors.ts";
+import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
 import {
   bufferAt,
@@ -119,7 +119,7 @@ export class Ring {
 
   /** Throws RingUnavailable with the reason where the kernel offers no ring of the kind needed. */
   constructor(queueDepth: number, options: RingOptions = {}) {
-    assert(Number.isSafeInteger(queueDepth) && queueDepth > 0, `queue depth out of range: ${queueDepth}`);
+    assertRange(Number.isSafeInteger(queueDepth) && queueDepth > 0, "queue depth", queueDepth);
     this.#enterCall = options.enter ?? ioUringEnter;
     this.#scratch = mapMemory(SCRATCH_BYTES);
     const entries = Math.min(ENTRIES_MAX, Math.max(ENTRIES_MIN, 2 ** Math.ceil(Math.log2(queueDepth))));

@@ -9,7 +9,7 @@
  *   MSG_WAITALL, so the remainder is submitted again here.
  * - `inFlight` counts what was submitted by the caller and not handed out; internal entries do not count.
  */
-import { assert, ExitCode, Failure } from "../errors.ts";
+import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
 import { nowMs } from "./clock.ts";
 import { Errno, setNonblocking } from "./libc.ts";
@@ -217,7 +217,7 @@ class UringReactor implements SelectedReactor {
 
   run(timeoutMs: number, handler: CompletionHandler): number {
     assert(!this.#running, "run called by its own completion handler");
-    assert(timeoutMs >= 0, `time-out out of range: ${timeoutMs}`);
+    assertRange(timeoutMs >= 0, "time-out", timeoutMs);
     assert(this.#inFlight > 0 || timeoutMs !== Number.POSITIVE_INFINITY, "waiting for ever with nothing in flight");
     this.#running = true;
     try {
@@ -417,8 +417,8 @@ class UringReactor implements SelectedReactor {
 }
 
 function assertOperation(fd: number, token: Token): void {
-  assert((token | 0) === token && token >= 0, `token out of range: ${token}`);
-  assert((fd | 0) === fd && fd >= 0, `file descriptor out of range: ${fd}`);
+  assertRange((token | 0) === token && token >= 0, "token", token);
+  assertRange((fd | 0) === fd && fd >= 0, "file descriptor", fd);
 }
 
 function assertTransfer(lengthBytes: number): void {
@@ -429,7 +429,7 @@ function assertTransfer(lengthBytes: number): void {
 }
 
 function assertOffset(offsetBytes: number): void {
-  assert(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, `offset out of range: ${offsetBytes}`);
+  assertRange(Number.isSafeInteger(offsetBytes) && offsetBytes >= 0, "offset", offsetBytes);
 }
 
 /**

@@ -27,9 +27,9 @@ const PACKED_BYTES_MAX = 16 * MiB;
 /** A pool up to this size is one of a machine with little memory. */
 const POOL_BYTES_SMALL = 64 * MiB;
 /** What a busy node touches of its program; giving back more often than is needed only costs faults. */
-const PROGRAM_BYTES_MAX = 16 * MiB;
-/** The compilers of JavaScriptCore bring 10 MB back in one go: seldom enough to cost a thousandth of a core. */
-export const PROGRAM_LOOK_MS = 100;
+const PROGRAM_BYTES_MAX = 12 * MiB;
+/** The compilers of JavaScriptCore bring 10 MB back in one go, so one looks often; a look takes some 30 microseconds. */
+export const PROGRAM_LOOK_MS = 20;
 
 /** Slabs of 1 MiB are written in one operation; a small pool has smaller ones so that many sources find room. */
 export function planMemory(

@@ -10,7 +10,13 @@ import type { Bitfield } from "../wire/bitfield.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
 import type { Picker } from "./picker.ts";
-import { OUTSTANDING_AHEAD_MS, OUTSTANDING_GROWTH_MAX, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
+import {
+  OUTSTANDING_AHEAD_MS,
+  OUTSTANDING_GROWTH_MAX,
+  SNUBS_BORNE,
+  type SwarmOptions,
+  UNIT_BYTES,
+} from "./policy.ts";
 import type { PieceProgress } from "./progress.ts";
 import { isUntouched, Requests, unitsOf } from "./requests.ts";
 import type { Session } from "./session.ts";
@@ -150,10 +156,18 @@ export class Download {
 
   // ---------------------------------------------------------------- blocks
 
-  /** Payload of any kind came: the source is alive, and a snub is over. */
-  payloadArrived(session: Session): void {
-    session.source.lastPayloadMs = this.host.nowMs;
-    if (session.source.restUntilMs === Infinity) session.source.restUntilMs = 0;
+  /**
+   * Payload of any kind came. A whole unit of it, or the end of a block, shows that the source is alive, and a snub
+   * is over; with a byte now and then it would hold its claim for hours.
+   */
+  payloadArrived(session: Session, lengthBytes: number): void {
+    const source = session.source;
+    source.trickledBytes += lengthBytes;
+    const isEnd = session.payloadReceived + lengthBytes >= session.payloadLength;
+    if (source.trickledBytes < UNIT_BYTES && !isEnd) return;
+    source.trickledBytes = 0;
+    source.lastPayloadMs = this.host.nowMs;
+    if (source.restUntilMs === Infinity) source.restUntilMs = 0;
   }
 
   /** Nobody has or is receiving the block of outstanding request i, and this session alone was asked for it. */
@@ -246,6 +260,11 @@ export class Download {
   private checkSnub(session: Session): void {
     const source = session.source;
     const receiving = session.payloadLength > 0;
+    if (
+      source.restUntilMs === Infinity &&
+      this.host.nowMs - source.lastPayloadMs >= SNUBS_BORNE * this.options.snubTimeoutMs
+    )
+      return this.host.drop(session, "timeout", "answers no requests");
     if (session.outstanding.count === 0 && !receiving) return;
     const silentMs = this.host.nowMs - source.lastPayloadMs;
     const claims = receiving && !session.payloadDiscard;

@@ -96,6 +96,19 @@ export const OUTSTANDING_AHEAD_MS = 50;
 /** Entries of the ring of outstanding requests: 4 MiB in 16 KiB blocks is 256; `reqq` allows up to this. */
 export const REQUESTS_OUTSTANDING_MAX = 512;
 
+/** A source that answers nothing is dropped after so many snub time-outs: its place is worth more to another. */
+export const SNUBS_BORNE = 6;
+/**
+ * What is being sent to a peer, 1 MiB at most, must be gone after this long (17 KiB/s): a peer that asks and does not
+ * read pins as much memory, and twenty of them a small node's whole pool.
+ */
+export const SEND_TIMEOUT_MS = 60_000;
+/**
+ * Messages that change nothing (HAVE of what it has, interest, choke and cancel to and fro) taken from one peer between
+ * two ticks: an endgame cancels some hundreds; more is only work for us.
+ */
+export const FUTILE_FRAMES_PER_TICK_MAX = 2_000;
+
 /** A silent connection gets a keep-alive after this long; well below the two minutes of BEP 3, far above aria2's 5 s flood limit. */
 export const KEEP_ALIVE_MS = 90_000;
 /** Housekeeping interval: rates, snubs, slots, dialling. */

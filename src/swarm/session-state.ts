@@ -27,6 +27,8 @@ export class SourceState {
   waitsForRoom = false;
   /** When payload last came, or when requests became outstanding after none were. */
   lastPayloadMs = 0;
+  /** Payload since then: less than a unit, and not the end of a block. */
+  trickledBytes = 0;
   /** Bytes received when the rate was last measured. */
   measuredBytes = 0;
   rateBytesPerSecond = 0;

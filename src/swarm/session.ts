@@ -101,6 +101,8 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   /** A piece header was read and its payload not yet decided on. */
   private headerPending = false;
   private unrequestedBlocks = 0;
+  /** Messages that changed nothing for anybody, since the swarm last looked. */
+  futileFrames = 0;
   /** Blocks that may still arrive though their requests were cancelled or given up. */
   private cancelledBlocks = 0;
 
@@ -340,6 +342,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
 
   onChoke(): void {
     this.haveStateKnown = true;
+    this.futileFrames++;
     if (this.peerChoking) return;
     this.peerChoking = true;
     this.events.remoteChoked(this);
@@ -362,7 +365,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
 
   onHave(piece: number): void {
     this.haveStateKnown = true;
-    if (this.config.pieceCount === null || !this.remoteHave.set(piece)) return;
+    if (this.config.pieceCount === null || !this.remoteHave.set(piece)) return void this.futileFrames++;
     this.events.remoteHas(this, piece);
   }
 
@@ -420,6 +423,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   }
 
   onCancel(piece: number, begin: number, length: number): void {
+    this.futileFrames++;
     this.haveStateKnown = true;
     const at = this.uploads.find(piece, begin, length);
     if (at < 0) return;
@@ -510,6 +514,7 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   }
 
   private setPeerInterested(interested: boolean): void {
+    this.futileFrames++;
     this.haveStateKnown = true;
     if (this.peerInterested === interested) return;
     this.peerInterested = interested;

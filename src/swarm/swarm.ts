@@ -13,6 +13,7 @@ import { equalBytes } from "../wire/handshake.ts";
 import type { CloseKind, PeerOrigin, SessionBuffers, SwarmActions } from "./actions.ts";
 import { Download, type DownloadHost, type PackedBlock } from "./download.ts";
 import { Extensions, readHandshake } from "./extensions.ts";
+import { impatienceWith } from "./patience.ts";
 import { banKeyOf, Peers } from "./peers.ts";
 import { dialAddress, Pex } from "./pex.ts";
 import { Picker } from "./picker.ts";
@@ -152,7 +153,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   receivedPayload(nowMs: number, session: Session, lengthBytes: number): void {
     this.nowMs = nowMs;
     session.lastReceivedMs = nowMs;
-    this.download.payloadArrived(session);
+    this.download.payloadArrived(session, lengthBytes);
     session.takePayload(lengthBytes);
     if (session.payloadLength === 0) this.download.requests.refill(session);
   }
@@ -495,6 +496,8 @@ export class Swarm implements SessionEvents, DownloadHost {
       return;
     }
     if (silentMs >= this.options.idleTimeoutMs) return this.drop(session, "idle", "silent for too long");
+    const impatience = impatienceWith(session, this.nowMs);
+    if (impatience !== null) return this.drop(session, impatience.kind, impatience.text);
     if (this.nowMs - session.lastSentMs >= KEEP_ALIVE_MS) session.writeKeepAlive();
     // One of our own kind is interested only while it would begin a piece at once.
     const isOfUse = session.amInterested || session.peerInterested || session.source.lackedCount > 0;

@@ -3,7 +3,7 @@
  *
  * A Bitfield owns its bytes; `toWire` and `fromWire` copy.
  */
-import { assert, PeerFault } from "../errors.ts";
+import { assertRange, PeerFault } from "../errors.ts";
 
 export class Bitfield {
   /** How many pieces are set. */
@@ -56,7 +56,7 @@ export class Bitfield {
 
   /** Returns true where the piece was not set before. */
   set(index: number): boolean {
-    assert(index >= 0 && index < this.length, `piece ${index} of ${this.length}`);
+    assertRange(index >= 0 && index < this.length, "piece", index);
     const bit = 0x80 >> (index & 7);
     const at = index >>> 3;
     if ((this.bytes[at]! & bit) !== 0) return false;
@@ -67,7 +67,7 @@ export class Bitfield {
 
   /** Returns true where the piece was set before. */
   clear(index: number): boolean {
-    assert(index >= 0 && index < this.length, `piece ${index} of ${this.length}`);
+    assertRange(index >= 0 && index < this.length, "piece", index);
     const bit = 0x80 >> (index & 7);
     const at = index >>> 3;
     if ((this.bytes[at]! & bit) === 0) return false;

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { join } from "node:path";
 import { expectSame } from "../harness/compare.ts";
 import { capture } from "../harness/diskswarm.ts";
-import { MIB, NODE_HOST, PIECE_BYTES, loopbackSeeder, startDeploy } from "../harness/fixture.ts";
+import { MIB, NODE_HOST, loopbackSeeder, startDeploy } from "../harness/fixture.ts";
 import { stampedImage, type Extent } from "../harness/image.ts";
 import { Leech } from "../harness/leech.ts";
 import { until } from "../harness/process.ts";
@@ -12,6 +12,8 @@ import { infoHashOf } from "../harness/torrents.ts";
 
 const GIB = 1024 * MIB;
 const PEAK_RSS_BYTES_MAX = 96_000_000;
+/** A few thousand pieces for the larger image, as capture aims at. */
+const PIECE_BYTES = 2 * MIB;
 const STAMP_BYTES = 4096;
 const LEECHES = 20;
 /** More than the pool holds, for each: what is served comes from the cache and from the disk. */
@@ -29,15 +31,8 @@ async function peakRssOfDeployment(lengthBytes: number): Promise<number> {
   try {
     const folder = scope.ramDir();
     const image = stampedImage(join(folder, "image.raw"), lengthBytes, 31, stampedPages(lengthBytes));
-    const torrent = await capture(
-      scope,
-      image,
-      join(folder, "image.torrent"),
-      "--extents",
-      "all",
-      "--piece-size",
-      `${PIECE_BYTES}`,
-    );
+    const flagsOfCapture = ["--extents", "all", "--piece-size", `${PIECE_BYTES}`];
+    const torrent = await capture(scope, image, join(folder, "image.torrent"), ...flagsOfCapture);
     const seeder = await loopbackSeeder(scope, torrent, image);
     const target = join(folder, "target");
     const flags = ["--memory", "32M", "--delta", "never", "--linger", "300s"];
