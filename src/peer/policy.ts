@@ -45,7 +45,7 @@ export function planMemory(
   const packedBytes = packs
     ? Math.floor(Math.min(poolBytes * PACKED_SHARE, PACKED_BYTES_MAX) / slabBytes) * slabBytes
     : 0;
-  const slabCount = Math.floor((poolBytes - packedBytes) / slabBytes);
+  const slabCount = Math.floor((poolBytes - CONNECTIONS_BYTES - packedBytes) / slabBytes);
   const intakeSlabsMax = seedOnly ? 0 : Math.floor((slabCount * 3) / 4);
   const outstandingBytes = Math.max(BLOCK_BYTES, Math.min(TUNING_DEFAULT.outstandingBytesPerSource, poolBytes / 32));
   return {
