@@ -15,7 +15,6 @@ export { Errno, errnoName, errnoText } from "./errno.ts";
 
 /** A value of at least 0, or minus errno. */
 export type Result = number;
-
 const SYMBOLS = {
   __errno_location: { args: [], returns: "ptr" },
   syscall: {

@@ -24,6 +24,8 @@ export interface MemoryPlan {
  */
 const PACKED_SHARE = 1 / 4;
 const PACKED_BYTES_MAX = 16 * MiB;
+/** Of `--memory`, what the buffers of connections take (two outboxes and a control buffer each); slabs have the rest. */
+const CONNECTIONS_BYTES = 3 * MiB;
 /** A pool up to this size is one of a machine with little memory. */
 const POOL_BYTES_SMALL = 64 * MiB;
 /** What a busy node touches of its program; giving back more often than is needed only costs faults. */

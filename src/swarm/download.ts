@@ -10,13 +10,7 @@ import type { Bitfield } from "../wire/bitfield.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
 import type { Picker } from "./picker.ts";
-import {
-  OUTSTANDING_AHEAD_MS,
-  OUTSTANDING_GROWTH_MAX,
-  SNUBS_BORNE,
-  type SwarmOptions,
-  UNIT_BYTES,
-} from "./policy.ts";
+import { OUTSTANDING_AHEAD_MS, OUTSTANDING_GROWTH_MAX, SNUBS_BORNE, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
 import type { PieceProgress } from "./progress.ts";
 import { isUntouched, Requests, unitsOf } from "./requests.ts";
 import type { Session } from "./session.ts";

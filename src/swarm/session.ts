@@ -339,7 +339,6 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   // ---------------------------------------------------------------- frames (FrameHandler)
 
   onKeepAlive(): void {}
-
   onChoke(): void {
     this.haveStateKnown = true;
     this.futileFrames++;
@@ -358,11 +357,9 @@ export class Session extends FrameOutbox implements frames.FrameHandler {
   onInterested(): void {
     this.setPeerInterested(true);
   }
-
   onNotInterested(): void {
     this.setPeerInterested(false);
   }
-
   onHave(piece: number): void {
     this.haveStateKnown = true;
     if (this.config.pieceCount === null || !this.remoteHave.set(piece)) return void this.futileFrames++;
