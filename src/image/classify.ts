@@ -62,7 +62,7 @@ export class Classifier {
   data(lengthBytes: number): void {
     const offsetBytes = this.#positionBytes;
     const zeroBytes = offsetBytes - this.#extentEndBytes;
-    if (this.extents.count > 0 && zeroBytes < this.options.mergeGapBytes) {
+    if (this.extents.count > 0 && (zeroBytes === 0 || zeroBytes < this.options.mergeGapBytes)) {
       if (zeroBytes > 0) this.#sendZeros(zeroBytes);
       this.extents.extendLast(lengthBytes);
     } else {

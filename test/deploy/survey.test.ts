@@ -195,6 +195,23 @@ describe.skipIf(!isRoot)("a disk is captured", () => {
     expect(Number(done.unusedBytes)).toBeLessThan(32 * MIB);
   });
 
+  scopedTest("into a copy as well, at any merge gap; both are what the torrent says", async (scope) => {
+    const { path } = ext4Device(scope);
+    await filesystemOf("ext4").fill(path, testFiles(40, 100_000));
+    const folder = scope.ramDir();
+    const [torrent, copy] = [join(folder, "image.torrent"), join(folder, "copy.raw")];
+    const unused: number[] = [];
+    for (const gap of ["0", "64K", "4M"]) {
+      const words = ["capture", path, "-o", torrent, "--save", copy, "--merge-gap", gap];
+      unused.push(Number((await (await succeed(scope, words)).done()).unusedBytes));
+      for (const held of [path, copy]) await succeed(scope, ["verify", torrent, held]);
+      run(["e2fsck", "-fn", copy]);
+    }
+    // What a wider gap joins is no longer left alone.
+    expect(unused).toEqual([...unused].sort((a, b) => b - a));
+    expect(unused[2]).toBeLessThan(unused[0]);
+  });
+
   scopedTest("a partition node like a disk of its own", async (scope) => {
     const disk = partitioned(scope, DISK_BYTES, "label: gpt", "start=2048, size=40M");
     run(["addpart", disk, "1", "2048", String((40 * MIB) / 512)]);

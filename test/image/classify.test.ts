@@ -52,6 +52,22 @@ describe("classifier", () => {
     expect(classifier.mergedZeroBytes).toBe(64 * KiB - 1);
   });
 
+  test("without a merge gap data that goes on is one extent all the same", () => {
+    const { extents } = classify(
+      [
+        ["data", 4 * KiB],
+        ["data", 4 * KiB],
+        ["zero", 4 * KiB],
+        ["data", 4 * KiB],
+      ],
+      { mergeGapBytes: 0 },
+    );
+    expect(extents).toEqual([
+      [0, 8 * KiB],
+      [12 * KiB, 4 * KiB],
+    ]);
+  });
+
   test("zeros at both ends of the disk are never sent", () => {
     const { extents, sent } = classify([
       ["zero", 4 * KiB],
