@@ -1,120 +1,27 @@
 /** capture of disks in every state: what is refused and why, what --force makes of it, and that nothing is left behind. */
 import { describe, expect } from "bun:test";
-import {
-  closeSync,
-  copyFileSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type DoneEvent, fail, type Run, start, succeed } from "../harness/diskswarm.ts";
+import { succeed } from "../harness/diskswarm.ts";
 import { filesystemOf, testFiles } from "../harness/filesystems.ts";
-import { writeFully } from "../harness/image.ts";
 import { loopDevice, loopPart } from "../harness/loop.ts";
 import { mountDevice } from "../harness/mounts.ts";
-import { run, until } from "../harness/process.ts";
-import { type Scope, scopedTest } from "../harness/scope.ts";
+import { run } from "../harness/process.ts";
+import { scopedTest } from "../harness/scope.ts";
 import { isRoot } from "../harness/tools.ts";
-
-const MIB = 1024 * 1024;
-const DISK_BYTES = 64 * MIB;
-const REFUSED = 4;
-const FAILED = 1;
-
-interface Row {
-  readonly name: string;
-  readonly filesystem: string;
-  readonly unusedBytes: number;
-  readonly why: string;
-}
-
-function rowsOf(done: DoneEvent): readonly Row[] {
-  return done.areas as readonly Row[];
-}
-
-function warningsOf(run: Run): string[] {
-  return run.events.filter(({ event }) => event === "warning").map(({ code }) => String(code));
-}
-
-/** Loop devices over a disk or file, as the survey makes them. */
-function viewsOf(source: string): string {
-  return run(["losetup", "--associated", source]).trim();
-}
-
-/** The capture must fail in one line, and leave neither files nor loop devices. */
-async function expectFailure(
-  scope: Scope,
-  source: string,
-  exitCode: number,
-  message: RegExp,
-  flags: readonly string[] = [],
-  env: Record<string, string> = {},
-): Promise<void> {
-  const [folder, temporary] = [scope.ramDir(), scope.ramDir()];
-  const words = ["capture", source, "-o", join(folder, "image.torrent"), "--save", join(folder, "copy.raw"), ...flags];
-  const before = viewsOf(source);
-  const { stderr } = await fail(scope, words, exitCode, message, { env: { TMPDIR: temporary, ...env } });
-  expect(stderr.trim().split("\n")).toHaveLength(1);
-  expect([...readdirSync(folder), ...readdirSync(temporary)]).toEqual([]);
-  await until("no loop device is left", () => viewsOf(source) === before);
-}
-
-async function captured(scope: Scope, source: string, ...flags: string[]): Promise<{ done: DoneEvent; run: Run }> {
-  const run = await succeed(scope, ["capture", source, "-o", join(scope.ramDir(), "image.torrent"), ...flags]);
-  return { done: await run.done(), run };
-}
-
-/** A dirty device with an ext4 filesystem. */
-function ext4Device(scope: Scope): { path: string; backingPath: string } {
-  const device = loopDevice(scope, DISK_BYTES, { dirty: 5 });
-  filesystemOf("ext4").make(device.path);
-  return device;
-}
-
-function partitioned(scope: Scope, lengthBytes: number, ...script: string[]): string {
-  const { path } = loopDevice(scope, lengthBytes, { dirty: 6 });
-  const made = Bun.spawnSync(["sfdisk", "--quiet", "--wipe", "always", path], {
-    stdin: Buffer.from(script.join("\n")),
-  });
-  expect(made.exitCode).toBe(0);
-  return path;
-}
-
-function overwrite(path: string, offsetBytes: number, change: (bytes: Buffer) => void, lengthBytes = 512): void {
-  const fd = openSync(path, "r+");
-  const bytes = Buffer.alloc(lengthBytes);
-  readSync(fd, bytes, 0, lengthBytes, offsetBytes);
-  change(bytes);
-  writeFully(fd, bytes, offsetBytes);
-  closeSync(fd);
-}
-
-/** A PATH with the tools that a survey needs, but for those that are replaced by a script, or by nothing. */
-function toolsWith(scope: Scope, replaced: Record<string, string | null>): Record<string, string> {
-  const folder = join(scope.ramDir(), "tools");
-  mkdirSync(folder);
-  for (const name of [
-    "blkid",
-    "losetup",
-    "sfdisk",
-    "partclone.ext4",
-    "partclone.xfs",
-    "xfs_logprint",
-    "cat",
-    "sleep",
-  ]) {
-    if (!(name in replaced)) symlinkSync(Bun.which(name)!, join(folder, name));
-  }
-  for (const [name, script] of Object.entries(replaced)) {
-    if (script !== null) writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-  }
-  return { PATH: folder };
-}
+import {
+  MIB,
+  DISK_BYTES,
+  REFUSED,
+  FAILED,
+  rowsOf,
+  warningsOf,
+  expectFailure,
+  captured,
+  ext4Device,
+  partitioned,
+  overwrite,
+} from "./surveying.ts";
 
 describe.skipIf(!isRoot)("a disk is captured", () => {
   scopedTest("while a filesystem of it is mounted read-only, by its used blocks", async (scope) => {
@@ -386,97 +293,5 @@ describe.skipIf(!isRoot)("a partition table that is damaged is refused:", () => 
     const { done, run: capture } = await captured(scope, disk);
     expect(warningsOf(capture)).toEqual([]);
     expect(rowsOf(done).map(({ name }) => name)).toContain("partition 2");
-  });
-});
-
-describe.skipIf(!isRoot)("a tool that", () => {
-  const GOOD_HEAD = "printf '0x04000000 ?\\n0x00000000 0x00100000 +\\n'";
-  const CASES: Record<string, { tools: Record<string, string | null>; exitCode: number; message: RegExp }> = {
-    "is missing, partclone,": {
-      tools: { "partclone.ext4": null },
-      exitCode: FAILED,
-      message: /partclone\.ext4 is not installed: install the package partclone, or .*--extents data/,
-    },
-    "is missing, blkid,": { tools: { blkid: null }, exitCode: FAILED, message: /install the package util-linux/ },
-    "is missing, losetup,": { tools: { losetup: null }, exitCode: FAILED, message: /install the package mount/ },
-    "does not know an option, partclone,": {
-      tools: { "partclone.ext4": `echo "partclone.ext4: invalid option -- 'D'" >&2` },
-      exitCode: FAILED,
-      message: /install a newer package partclone/,
-    },
-    "does not know an option, blkid,": {
-      tools: { blkid: `echo "blkid: unrecognized option '-p'" >&2; exit 4` },
-      exitCode: FAILED,
-      message: /install a newer package util-linux/,
-    },
-    "fails without a word": {
-      tools: { "partclone.ext4": "exit 3" },
-      exitCode: REFUSED,
-      message: /ended with 3 and without a word/,
-    },
-    "is killed": { tools: { "partclone.ext4": "kill -9 $$" }, exitCode: REFUSED, message: /ended with 1\d\d/ },
-    "says nothing": { tools: { "partclone.ext4": "exit 0" }, exitCode: REFUSED, message: /broken: it is empty/ },
-    "stops in mid-map": { tools: { "partclone.ext4": GOOD_HEAD }, exitCode: REFUSED, message: /broken: it ends at/ },
-    "tells of a larger filesystem than the partition": {
-      tools: { "partclone.ext4": "printf '0x08000000 ?\\n0x00000000 0x08000000 +\\n'" },
-      exitCode: REFUSED,
-      message: /has 134217728 bytes and its partition 67108864/,
-    },
-    "rambles, and fails,": {
-      tools: { "partclone.ext4": "printf 'a\\033[2Jb\\r\\nlast word\\n' >&2; exit 1" },
-      exitCode: REFUSED,
-      message: /partclone\.ext4 says: last word; /,
-    },
-  };
-  for (const [name, { tools, exitCode, message }] of Object.entries(CASES)) {
-    scopedTest(`${name} ends the capture in one line`, async (scope) => {
-      const { path } = ext4Device(scope);
-      await expectFailure(scope, path, exitCode, message, [], toolsWith(scope, tools));
-    });
-  }
-
-  scopedTest("reads no partition tables (sfdisk without --json) ends the capture", async (scope) => {
-    const disk = partitioned(scope, DISK_BYTES, "label: gpt", "size=20M");
-    const old = toolsWith(scope, { sfdisk: `echo "sfdisk: unrecognized option '--json'" >&2; exit 1` });
-    await expectFailure(scope, disk, FAILED, /install a newer package fdisk/, [], old);
-    await expectFailure(scope, disk, FAILED, /install the package fdisk/, [], toolsWith(scope, { sfdisk: null }));
-    const nothing = toolsWith(scope, { sfdisk: null, blkid: null, losetup: null, "partclone.ext4": null });
-    const words = ["capture", disk, "-o", join(scope.ramDir(), "x.torrent"), "--extents", "data"];
-    await succeed(scope, words, { env: nothing });
-  });
-
-  scopedTest("takes long is ended with the capture", async (scope) => {
-    const { path } = ext4Device(scope);
-    const folder = scope.ramDir();
-    const started = join(folder, "started");
-    const env = toolsWith(scope, { "partclone.ext4": `echo $$ > ${started}; exec sleep 1000` });
-    const torrent = join(folder, "image.torrent");
-    const capture = start(scope, ["capture", path, "-o", torrent], { env });
-    await until("partclone runs", () => readdirSync(folder).length > 0);
-    capture.child.signal("SIGINT");
-    await capture.expectExit(130);
-    expect(readdirSync(folder)).toEqual(["started"]);
-    await until("no loop device is left", () => viewsOf(path) === "");
-  });
-
-  scopedTest("is killed with the capture leaves no loop device", async (scope) => {
-    const { path } = ext4Device(scope);
-    const folder = scope.ramDir();
-    const env = toolsWith(scope, { "partclone.ext4": `echo $$ > ${join(folder, "started")}; exec sleep 2` });
-    const capture = start(scope, ["capture", path, "-o", join(folder, "image.torrent")], { env });
-    await until("partclone runs", () => readdirSync(folder).length > 0);
-    expect(viewsOf(path)).not.toBe("");
-    await capture.child.kill();
-    await until("the loop device is gone", () => viewsOf(path) === "");
-  });
-});
-
-describe.skipIf(!isRoot)("a disk that fails", () => {
-  scopedTest("in mid-capture ends it with the place, and nothing is left behind", async (scope) => {
-    const { path, backingPath } = ext4Device(scope);
-    await filesystemOf("ext4").fill(path, testFiles(80, 0.5 * MIB));
-    // Reading beyond what is left of the backing file is an I/O error of the device.
-    truncateSync(backingPath, 24 * MIB);
-    await expectFailure(scope, path, FAILED, /read \/dev\/loop\d+ at byte \d+: .*(I\/O|EIO)/);
   });
 });
