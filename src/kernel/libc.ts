@@ -1,10 +1,9 @@
 /**
  * The system calls of the program: the only place where bun:ffi is used.
  *
- * Every wrapper answers with what the call returns or with minus errno and never throws for what the
- * kernel says; integers are asserted to be in range before the call because bun:ffi wraps them silently.
- * Buffers are addresses of mmapped memory (see memory.ts) and belong to the caller; paths and small
- * structures go through two scratch pages of the calling thread that live as long as the thread.
+ * Every wrapper answers with what the call returns or with minus errno and never throws for what the kernel says; integers
+ * are asserted to be in range before the call because bun:ffi wraps them silently. Buffers are addresses of mmapped memory (see
+ * memory.ts) and belong to the caller; paths and small structures go through two scratch pages that live as long as the thread.
  */
 import { dlopen, type FFIFunction, type Pointer, toArrayBuffer } from "bun:ffi";
 import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
