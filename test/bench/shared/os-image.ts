@@ -12,8 +12,6 @@ const FOLDERS = ["/usr/bin", "/usr/lib", "/usr/sbin", "/usr/share"];
 /** A file that alone would be a large part of the image says little about the others. */
 const FILE_BYTES_MAX = 24 * MiB;
 const SHARE_WANTED = 0.5;
-/** The look at the first of the files that tells how many archives it takes. */
-const LOOK_BYTES = 64 * MiB;
 const BLOCK_BYTES = 256 * KiB;
 
 export interface MadeImage {
@@ -24,19 +22,14 @@ export interface MadeImage {
 
 /** Writes an image of exactly `bytes` to `path`. */
 export function osImage(path: string, bytes: number): MadeImage {
-  const looked = packedShareOf(new FileStream().take(Math.min(bytes, LOOK_BYTES)));
-  const archiveShare = Math.max(0, (SHARE_WANTED - looked) / (1 - looked));
   const files = new FileStream();
   const archives = new FileStream();
   let packedBytes = 0;
-  let archivesDue = 0;
   const fd = openSync(path, "w");
   for (let done = 0; done < bytes; ) {
     const length = Math.min(MiB, bytes - done);
-    archivesDue += archiveShare;
-    const isArchive = archivesDue >= 1;
-    if (isArchive) archivesDue--;
-    const chunk = isArchive ? archives.takeArchive(length) : files.take(length);
+    const packsTooWell = packedBytes < SHARE_WANTED * done;
+    const chunk = packsTooWell ? archives.takeArchive(length) : files.take(length);
     packedBytes += packedShareOf(chunk) * length;
     for (let written = 0; written < length; ) written += writeSync(fd, chunk, written);
     done += length;
