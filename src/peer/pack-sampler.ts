@@ -15,6 +15,8 @@ export const PACKED_SHARE_MAX = 0.9;
  * line of a gigabit costs less than 1 % of a core. Rarer tries would miss more of the blocks that do become smaller.
  */
 const RARITY_MAX = 3;
+/** So many dense blocks in a row make nothing rarer: single archives lie between other files everywhere. */
+const DENSE_RUN_BORNE = 4;
 /** What was decided is kept in cells of this many bytes: three bits each, 192 KiB for an image of 128 GiB. */
 const CELL_BYTES = 256 * KiB;
 const CELLS_OF_BLOCK_MAX = BLOCK_BYTES_MAX / CELL_BYTES;
@@ -28,7 +30,8 @@ export class PackSampler {
   readonly #isChosen: Uint8Array;
   /** One bit for each cell: passed over. Counts only as long as its piece is not known to become smaller. */
   readonly #isPassed: Uint8Array;
-  #rarity = 0;
+  /** Blocks that were tried and did not become smaller since one did where it was not expected. */
+  #denseRun = 0;
   /** Blocks that are passed over before the next is tried. */
   #passOver = 0;
 
@@ -51,7 +54,7 @@ export class PackSampler {
     if (hasBit(this.#isPassed, cell)) return false;
     if (this.#passOver === 0) {
       // What comes before the result of this one is passed over too.
-      this.#passOver = 2 ** this.#rarity - 1;
+      this.#passOver = this.#passOverNow;
       setBit(this.#isChosen, cell, true);
       return true;
     }
@@ -65,7 +68,7 @@ export class PackSampler {
     if (isSmaller) {
       // Found where it was not expected: what follows is looked at afresh.
       if (!hasBit(this.#isLoose, piece)) {
-        this.#rarity = 0;
+        this.#denseRun = 0;
         this.#passOver = 0;
       }
       setBit(this.#isLoose, piece, true);
@@ -74,8 +77,12 @@ export class PackSampler {
     setBit(this.#isLoose, piece, false);
     const last = this.#cell(piece, begin + length - 1);
     for (let cell = this.#cell(piece, begin); cell <= last; cell++) setBit(this.#isDense, cell, true);
-    this.#rarity = Math.min(RARITY_MAX, this.#rarity + 1);
-    this.#passOver = 2 ** this.#rarity - 1;
+    this.#denseRun++;
+    this.#passOver = this.#passOverNow;
+  }
+
+  get #passOverNow(): number {
+    return 2 ** Math.max(0, Math.min(RARITY_MAX, this.#denseRun - DENSE_RUN_BORNE)) - 1;
   }
 
   #cell(piece: number, offsetBytes: number): number {

@@ -37,8 +37,18 @@ describe("which blocks are tried", () => {
   test("most of what becomes smaller where every other piece does", () => {
     const tried = sample(400, (piece) => piece % 2 === 0);
     const loose = tried.filter(([piece]) => piece % 2 === 0).length;
-    expect(loose).toBeGreaterThan(0.6 * 200 * BLOCKS);
-    expect(tried.length - loose).toBeLessThan(0.3 * 200 * BLOCKS);
+    expect(loose).toBeGreaterThan(0.8 * 200 * BLOCKS);
+    expect(tried.length - loose).toBeLessThan(0.5 * 200 * BLOCKS);
+  });
+  test("all of what becomes smaller where single dense blocks lie between", () => {
+    const sampler = new PackSampler(BLOCK, 1000);
+    let tried = 0;
+    for (let piece = 0; piece < 1000; piece++) {
+      if (!sampler.wants(piece, 0)) continue;
+      tried++;
+      sampler.tried(piece, 0, BLOCK, piece % 20 > 3);
+    }
+    expect(tried).toBe(1000);
   });
   test("a block that did not become smaller is not tried again, nor what was passed over", () => {
     const sampler = new PackSampler(PIECE, 100);
@@ -56,7 +66,7 @@ describe("which blocks are tried", () => {
   });
   test("what is being tried counts: a queue of dense blocks is not tried as a whole", () => {
     const sampler = new PackSampler(PIECE, 100);
-    for (let begin = 0; begin < 7 * BLOCK; begin += BLOCK)
+    for (let begin = 0; begin < PIECE; begin += BLOCK)
       if (sampler.wants(0, begin)) sampler.tried(0, begin, BLOCK, false);
     let wanted = 0;
     for (let piece = 1; piece < 33; piece++)
