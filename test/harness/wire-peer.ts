@@ -32,11 +32,11 @@ export function handshake(infoHash: Uint8Array, peerId = newPeerId()): Buffer {
   return Buffer.concat([PROTOCOL, Buffer.alloc(8), infoHash, peerId]);
 }
 
-/** Likewise with BEP 10 and an extension handshake that names our own kind's extensions. */
+/** Likewise with BEP 10 and an extension handshake that offers packed blocks. */
 function extendedHandshake(infoHash: Uint8Array): Buffer {
   const greeting = handshake(infoHash);
   greeting[PROTOCOL.length + 5]! |= 0x10;
-  const offer = encode({ ds_block: 256 * 1024, m: { ds_zstd: 9 }, reqq: 64 });
+  const offer = encode({ m: { ds_zstd: 9 }, reqq: 64 });
   return Buffer.concat([greeting, frame(Message.extended, Buffer.from([0]), offer)]);
 }
 
