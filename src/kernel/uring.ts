@@ -10,9 +10,10 @@
  * - `inFlight` counts what was submitted by the caller and not handed out; internal entries do not count.
  */
 import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
+import { KiB } from "../units.ts";
 import * as abi from "./abi.ts";
 import { nowMs } from "./clock.ts";
-import { Errno, setNonblocking } from "./libc.ts";
+import { Errno, errnoText, setNonblocking, setsockoptInt } from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 import type { Address, CompletionHandler, SelectedReactor, Token } from "./reactor.ts";
 import { receiveNow } from "./receive-now.ts";
@@ -22,6 +23,13 @@ import { Op, Ring, type RingOptions, RingUnavailable, SQE_WORDS } from "./uring-
 const INTERNAL = 0xffffffff;
 /** Above any slot of a receive, below INTERNAL. */
 const SENDING = 0x80000000;
+/** IORING_RECVSEND_POLL_FIRST (Linux 5.19) in the upper half of an entry's first word: wait for data before trying. */
+const POLL_FIRST = 1 << 16;
+/**
+ * A `waitAll` receive of at least this much is woken when so much has arrived, or the rest: a wake-up for each packet
+ * costs more than the copy of its bytes.
+ */
+const PATIENT_BYTES = 256 * KiB;
 const FSYNC_DATASYNC = 1;
 const WORD = 2 ** 32;
 /** The most that one transfer moves, MAX_RW_COUNT. */
@@ -34,6 +42,8 @@ class WaitAllTable {
   address = new Float64Array(64);
   lengthBytes = new Int32Array(64);
   doneBytes = new Int32Array(64);
+  /** SO_RCVLOWAT as it was set for this receive; 0: not touched. */
+  lowWaterBytes = new Int32Array(64);
   cancelled = new Uint8Array(64);
   #free = new Int32Array(64);
   #freeCount = 0;
@@ -66,6 +76,7 @@ class WaitAllTable {
     this.address = wider(this.address, new Float64Array(size));
     this.lengthBytes = wider(this.lengthBytes, new Int32Array(size));
     this.doneBytes = wider(this.doneBytes, new Int32Array(size));
+    this.lowWaterBytes = wider(this.lowWaterBytes, new Int32Array(size));
     this.cancelled = wider(this.cancelled, new Uint8Array(size));
     this.#free = wider(this.#free, new Int32Array(size));
   }
@@ -107,6 +118,7 @@ class UringReactor implements SelectedReactor {
   /** One `struct msghdr` per entry of the queue: the kernel reads it while submitting, not later. */
   readonly #headers: Memory;
   readonly #waitAllFlag: number;
+  readonly #canPollFirst: boolean;
   readonly #waitAll = new WaitAllTable();
   readonly #sends = new SendTable();
   /** Completions that are not in the kernel's queue: of lists, and those taken early because it was full. Three numbers each. */
@@ -117,6 +129,8 @@ class UringReactor implements SelectedReactor {
   constructor(ring: Ring, options: RingOptions) {
     this.#ring = ring;
     this.#waitAllFlag = options.waitAllFlag === false ? 0 : abi.MSG_WAITALL;
+    // The kernels that know any flag of ours at setup know this one too.
+    this.#canPollFirst = ring.setupFlags !== 0;
     this.#headers = mapMemory(ring.sqEntries * abi.MSGHDR_BYTES);
   }
 
@@ -151,8 +165,11 @@ class UringReactor implements SelectedReactor {
     table.address[slot] = address;
     table.lengthBytes[slot] = lengthBytes;
     table.doneBytes[slot] = 0;
+    table.lowWaterBytes[slot] = 0;
     table.cancelled[slot] = 0;
-    this.#submitRecv(this.#operation(Op.recv, fd, token, slot + 1), address, lengthBytes, this.#waitAllFlag);
+    // A patient one first takes what is there.
+    const flags = this.#isPatient(slot) ? 0 : this.#waitAllFlag;
+    this.#submitRecv(this.#operation(Op.recv, fd, token, slot + 1), address, lengthBytes, flags);
   }
 
   receiveNow(fd: number, iov: Address, iovCount: number): number {
@@ -336,6 +353,7 @@ class UringReactor implements SelectedReactor {
       if (this.#goesOn(slot, result)) return 0;
       const doneBytes = this.#waitAll.doneBytes[slot];
       result = doneBytes > 0 ? doneBytes : result;
+      if (this.#waitAll.lowWaterBytes[slot] > 0) this.#setLowWater(slot, 1);
       this.#waitAll.release(slot);
     }
     this.#inFlight--;
@@ -351,9 +369,24 @@ class UringReactor implements SelectedReactor {
     const leftBytes = table.lengthBytes[slot] - doneBytes;
     const interrupted = result === -Errno.EINTR;
     if (leftBytes === 0 || table.cancelled[slot] === 1 || (result <= 0 && !interrupted)) return false;
+    const patient = this.#isPatient(slot);
+    // It is woken once for what is left, so the mark is never above that.
+    const lowWaterBytes = Math.min(leftBytes, PATIENT_BYTES);
+    if (patient && table.lowWaterBytes[slot] !== lowWaterBytes) this.#setLowWater(slot, lowWaterBytes);
     const word = this.#entry(Op.recv, table.fd[slot], table.token[slot], slot + 1);
-    this.#submitRecv(word, table.address[slot] + doneBytes, leftBytes, this.#waitAllFlag);
+    if (patient) this.#ring.sqes[word] |= POLL_FIRST;
+    this.#submitRecv(word, table.address[slot] + doneBytes, leftBytes, patient ? 0 : this.#waitAllFlag);
     return true;
+  }
+
+  #isPatient(slot: number): boolean {
+    return this.#canPollFirst && this.#waitAll.lengthBytes[slot] >= PATIENT_BYTES;
+  }
+
+  #setLowWater(slot: number, lowWaterBytes: number): void {
+    const set = setsockoptInt(this.#waitAll.fd[slot], abi.SOL_SOCKET, abi.SO_RCVLOWAT, lowWaterBytes);
+    assert(set === 0, `SO_RCVLOWAT of a socket that is received from: ${errnoText(set)}`);
+    this.#waitAll.lowWaterBytes[slot] = lowWaterBytes;
   }
 
   #submitRecv(word: number, address: Address, lengthBytes: number, flags: number): void {
