@@ -14,6 +14,7 @@ const PACKAGES: Record<string, string> = {
   "udp-receiver": "udpcast",
   curl: "curl",
   losetup: "mount",
+  depmod: "kmod",
   sfdisk: "fdisk",
   pvs: "lvm2",
   pvcreate: "lvm2",
