@@ -1,0 +1,190 @@
+/**
+ * One deployment, from a torrent that was read to the proof on the disk: what `deploy` does, and what a node does for
+ * itself. Whoever runs it has the options; this tells what happens through `output`.
+ */
+import { statSync } from "node:fs";
+import { ExitCode } from "../errors.ts";
+import { moveBackupGpt } from "../image/move-backup-gpt.ts";
+import type { PeerEvent, PeerHandle, PeerStats } from "../peer/api.ts";
+import { startPeer } from "../peer/handle.ts";
+import { formatBytes, parseSize } from "../units.ts";
+import type { DeployValues } from "./deploy.ts";
+import { Discovery } from "./discovery.ts";
+import { peakRssBytes } from "./memory.ts";
+import type { Done, Output } from "./output.ts";
+import { parseHostAndPort, resolvePeers } from "./peer-argument.ts";
+import { PeerProgress } from "./peer-progress.ts";
+import type { TorrentArgument } from "./torrent-argument.ts";
+import { metainfoOfInfo, verifyAfter } from "./verify-after.ts";
+
+export interface DeployRequest {
+  readonly torrent: TorrentArgument;
+  readonly target: string;
+  readonly options: DeployValues;
+  /** Of the buffer pool. */
+  readonly memoryBytes: number;
+  /** Another port than the one asked for is a failure, not a matter of chance. */
+  readonly portWasGiven: boolean;
+  readonly output: Output;
+  /** Before the proof it interrupts; after it, it ends the lingering. */
+  readonly signal: AbortSignal;
+  /** Hears each report of the data plane. */
+  readonly onStats?: (stats: PeerStats) => void;
+  /** Called at the moment of proof, before lingering. */
+  readonly onProven?: (done: Done) => void;
+}
+
+export class DeployRun {
+  private readonly progress: PeerProgress;
+  private peer!: PeerHandle;
+  private discovery: Discovery | null = null;
+  /** The proof is there and was told. */
+  private isDone = false;
+  /** Reads the target again; its failure is the deployment's. */
+  private verification: Promise<void> | null = null;
+  /** Raw info bytes that came from the swarm. */
+  private infoBytes: Uint8Array | null = null;
+
+  constructor(private readonly request: DeployRequest) {
+    this.progress = new PeerProgress(request.output);
+  }
+
+  async run(): Promise<ExitCode> {
+    const { torrent, target, options, memoryBytes, portWasGiven, output, signal } = this.request;
+    const named = torrent.peers.map((text) => parseHostAndPort(text)!);
+    const peers = await resolvePeers([...options.peer, ...named], output);
+    if (signal.aborted) return ExitCode.interrupted;
+    this.peer = startPeer(
+      {
+        role: "deploy",
+        torrent: torrent.file?.bytes ?? { infoHash: torrent.infoHash, name: torrent.name },
+        path: target,
+        force: options.force,
+        listen: options.listen,
+        port: options.port,
+        portMayChange: !portWasGiven,
+        peers,
+        memoryBytes,
+        io: options.io,
+        direct: options.direct,
+        delta: options.delta,
+        check: false,
+        lingerMs: options.linger,
+        timeoutMs: options.timeout,
+        blockBytesMax: parseSize(options.blockSize)!,
+        compress: options.compress === "auto",
+      },
+      (event) => this.hear(event),
+    );
+    const stop = () => this.peer.stop();
+    signal.addEventListener("abort", stop);
+    try {
+      await this.peer.finished;
+      await this.verification;
+      if (!this.isDone) return ExitCode.interrupted;
+      await this.fitTable();
+      return ExitCode.done;
+    } finally {
+      signal.removeEventListener("abort", stop);
+      await this.discovery?.stop();
+    }
+  }
+
+  /** At the very end, since it changes what a lingering node serves: a larger disk gets its backup GPT at its own end. */
+  private async fitTable(): Promise<void> {
+    const { output, target } = this.request;
+    if (!statSync(target).isBlockDevice()) return;
+    const outcome = await moveBackupGpt(target);
+    if (outcome.type === "left") output.warning("backup-gpt", outcome.problem);
+    if (outcome.type !== "moved") return;
+    output.event("backup-gpt", { target, fromBytes: outcome.fromBytes });
+    output.line(`${target} is larger than the image's disk: its backup GPT was moved to its end`);
+  }
+
+  private hear(event: PeerEvent): void {
+    const { output } = this.request;
+    switch (event.type) {
+      case "listening":
+        return this.started(event);
+      case "metadata":
+        this.infoBytes = event.infoBytes;
+        if (metainfoOfInfo(event.infoBytes).isPrivate) this.discovery?.leaveNeighbours();
+        return output.log("info", `${event.name}: ${formatBytes(event.bytesTotal)}`);
+      case "progress":
+        this.request.onStats?.(event.stats);
+        // While the target is read again that is what progress is about.
+        if (this.verification && !this.isDone) return;
+        // A program that reads events has heard the end with `done`; a person may watch the lingering.
+        if (this.isDone && output.settings.json) return;
+        return this.progress.show(event.stats);
+      case "log":
+        return event.level === "warning"
+          ? output.warning(event.code, event.message)
+          : output.log(event.level, event.message);
+      case "done":
+        this.discovery?.completed();
+        if (!this.request.options.verify) return this.done(event, false);
+        this.verification = this.verify(event);
+        // `run` waits for it after the peer, which must not linger on when this fails.
+        this.verification.catch(() => this.peer.stop());
+        return;
+      case "failed":
+        // The promise of the peer rejects with the same and ends the command.
+        return;
+    }
+  }
+
+  private started({ port, backend, note }: Extract<PeerEvent, { type: "listening" }>): void {
+    const { output, options, target } = this.request;
+    const { file, infoHash, name, trackers, isPrivate } = this.request.torrent;
+    const bytesTotal = file?.metainfo.extents.totalBytes ?? null;
+    const size = bytesTotal === null ? "" : ` (${formatBytes(bytesTotal)})`;
+    output.start(`${name ?? infoHash.toHex()}${size} to ${target}`, {
+      command: "deploy",
+      name,
+      infoHash: infoHash.toHex(),
+      target,
+      bytesTotal,
+      port,
+      io: backend,
+    });
+    if (note !== null) output.log("info", note);
+    this.discovery = new Discovery({
+      infoHash,
+      isPrivate,
+      listen: options.listen,
+      port,
+      tiers: trackers,
+      trackers: options.tracker,
+      peer: this.peer,
+      isSeed: false,
+      output,
+    });
+  }
+
+  /** The proof is told when the target was read again. */
+  private async verify(event: Extract<PeerEvent, { type: "done" }>): Promise<void> {
+    const { torrent, target, output, signal, options } = this.request;
+    const metainfo = torrent.file?.metainfo ?? metainfoOfInfo(this.infoBytes!);
+    const { io, direct } = options;
+    if (await verifyAfter({ metainfo, target, io, direct, output, signal })) this.done(event, true);
+  }
+
+  private done({ stats, seconds, sources }: Extract<PeerEvent, { type: "done" }>, verified: boolean): void {
+    const { bytesTotal, bytesFetched, bytesReceived, bytesReused } = stats;
+    this.isDone = true;
+    const done: Done = {
+      bytesTotal,
+      bytesFetched,
+      bytesReceived,
+      bytesReused,
+      seconds,
+      peakRssBytes: peakRssBytes(),
+      flushed: true,
+      verified,
+      sources,
+    };
+    this.request.output.done(done, this.request.target);
+    this.request.onProven?.(done);
+  }
+}
