@@ -2,8 +2,9 @@
  * What an image takes of each part of its disk, and why: the table that `capture` ends with and that `inspect`
  * shows. It is worked out from what stands in the torrent, so that both say the same.
  */
+import { parsePartitionTable, tableProblem } from "../torrent/partition-table.ts";
 import type { ImageInfo, RangeTable } from "../torrent/types.ts";
-import { type Area, areasOf, parsePartitionTable, tableProblem } from "./partition-table.ts";
+import { type Area, areasOf } from "./partition-table.ts";
 
 export interface AreaRow {
   readonly name: string;

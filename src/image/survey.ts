@@ -7,6 +7,7 @@
  * filesystem that is in doubt is read in full. The knowledge is that of the tools; nothing is guessed here.
  */
 import { ExitCode, Failure, refusedTarget } from "../errors.ts";
+import { parsePartitionTable, type PartitionTable, tableProblem } from "../torrent/partition-table.ts";
 import type { RangeTable } from "../torrent/types.ts";
 import { KiB } from "../units.ts";
 import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
@@ -17,14 +18,7 @@ import { checkGpt } from "./gpt-check.ts";
 import { volumesOn } from "./lvm.ts";
 import { isMountedReadWrite, refuseMounted } from "./mounted-source.ts";
 import { partcloneKnows, readUsedMap } from "./partclone.ts";
-import {
-  type Area,
-  areasOf,
-  parsePartitionTable,
-  type PartitionTable,
-  portableTable,
-  tableProblem,
-} from "./partition-table.ts";
+import { type Area, areasOf, portableTable } from "./partition-table.ts";
 import { openReadOnlyView } from "./read-only-view.ts";
 import { readSignature } from "./signature.ts";
 import { TakenRanges } from "./taken-ranges.ts";

@@ -1,7 +1,8 @@
 /** Fuzz targets of src/image: what other programs print about disks. */
 import { deepStrictEqual, ok } from "node:assert";
 import { DomainMapFault, DomainMapParser } from "../../src/image/domain-map.ts";
-import { areasOf, parsePartitionTable, tableProblem } from "../../src/image/partition-table.ts";
+import { areasOf } from "../../src/image/partition-table.ts";
+import { parsePartitionTable, tableProblem } from "../../src/torrent/partition-table.ts";
 import type { SeededRandom } from "../harness/random.ts";
 import { mutate, onlyThrows } from "./mutate.ts";
 

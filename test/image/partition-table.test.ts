@@ -1,14 +1,9 @@
 /** sfdisk's JSON as a torrent or a tool may give it, the disk cut along it, and the table of what was taken. */
 import { describe, expect, test } from "bun:test";
 import { areaRows } from "../../src/image/area-table.ts";
-import {
-  areasOf,
-  parsePartitionTable,
-  type PartitionTable,
-  portableTable,
-  tableProblem,
-} from "../../src/image/partition-table.ts";
+import { areasOf, portableTable } from "../../src/image/partition-table.ts";
 import { makeRangeTable } from "../../src/torrent/extents.ts";
+import { parsePartitionTable, type PartitionTable, tableProblem } from "../../src/torrent/partition-table.ts";
 import type { ImageInfo } from "../../src/torrent/types.ts";
 
 const DISK_BYTES = 1000 * 512;
@@ -61,6 +56,30 @@ describe("a partition table", () => {
     expect(endBytes).toBe(DISK_BYTES);
   });
 
+  test("of a GPT tells what it is rewritten from", () => {
+    const entry = { node: "/dev/sda3", start: 34, size: 1, type: "T", uuid: "U", name: 'a"b', attrs: "GUID:60" };
+    const fields = { label: "gpt", id: "D", firstlba: 34, "table-length": "64" };
+    expect(parsePartitionTable(json([entry], fields), 512)).toEqual({
+      label: "gpt",
+      id: "D",
+      entriesMax: 64,
+      firstSector: 34,
+      partitions: [
+        {
+          number: 3,
+          startBytes: 34 * 512,
+          lengthBytes: 512,
+          isExtended: false,
+          type: "T",
+          uuid: "U",
+          name: 'a"b',
+          attributes: "GUID:60",
+        },
+      ],
+    });
+    expect(read(MBR)).toMatchObject({ id: "", entriesMax: 128, firstSector: 0 });
+  });
+
   test("in another order than the disk's keeps the numbers of its partitions", () => {
     const areas = areasOf(read([MBR[2], MBR[0]]), DISK_BYTES);
     expect(areas.filter(({ partition }) => partition >= 0).map(({ partition }) => partition)).toEqual([1, 0]);
@@ -92,6 +111,8 @@ describe("a partition table", () => {
     "a broken size": json([{ ...MBR[0], size: 1.5 }]),
     "an empty partition": json([{ ...MBR[0], size: 0 }]),
     "a size beyond 2^53": json([{ ...MBR[0], size: 2 ** 50 }]),
+    "room for no partition": json(MBR, { "table-length": "0" }),
+    "room for a million partitions": json(MBR, { "table-length": "1000000" }),
     "too many partitions": json(Array.from({ length: 257 }, (_, i) => ({ ...MBR[0], node: `/dev/sda${i + 1}` }))),
   };
   for (const [name, text] of Object.entries(WRONG))
