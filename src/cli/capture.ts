@@ -6,6 +6,7 @@ import { type CaptureRequest, captureImage, EXTENTS_CHOICES } from "../image/cap
 import { formatBytes, formatDuration, formatRate } from "../units.ts";
 import { areaLines } from "./area-lines.ts";
 import { type Context, defineCommand } from "./command.ts";
+import { readPrivateKey } from "./key-files.ts";
 import { peakRssBytes } from "./memory.ts";
 import { choice, flag, type OptionTable, repeated, size, text, trackerUrl } from "./options.ts";
 import { workHooks } from "./work-hooks.ts";
@@ -23,6 +24,7 @@ const OPTIONS = {
   compat: choice(["ezio"], "make a torrent that EZIO can deploy: every byte is sent, in pieces of 16M"),
   mergeGap: size("zeros or unused bytes between data are sent too where they are fewer", "64K"),
   name: text("TEXT", "what the image is called; without it the source's file name"),
+  sign: text("KEYFILE", "sign the torrent with this private key (keygen), for deploy --key"),
   io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
   direct: choice(["auto", "off"], "read past the page cache (O_DIRECT)", "auto"),
   force: flag("capture also what is mounted read-write, unclean or damaged; what is in doubt is sent as data"),
@@ -54,7 +56,7 @@ EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
   exitCodes: [ExitCode.done, ExitCode.failed, ExitCode.usage, ExitCode.refused, ExitCode.interrupted],
   async run(context) {
     const { output, signal } = context;
-    const work = workOf(context);
+    const work = await workOf(context);
     const startMs = performance.now();
     output.start(`capturing ${work.sourcePath}`, {
       command: "capture",
@@ -70,7 +72,7 @@ EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
 
 type CaptureContext = Context<typeof OPTIONS>;
 
-function workOf({ arguments: words, options }: CaptureContext): CaptureRequest {
+async function workOf({ arguments: words, options }: CaptureContext): Promise<CaptureRequest> {
   const sourcePath = words[0]!;
   const name = options.name ?? imageName(sourcePath);
   return {
@@ -83,6 +85,7 @@ function workOf({ arguments: words, options }: CaptureContext): CaptureRequest {
     ezio: options.compat === "ezio",
     mergeGapBytes: options.mergeGap,
     name,
+    signKey: options.sign === null ? null : await readPrivateKey(options.sign),
     force: options.force,
     io: options.io,
     direct: options.direct === "auto",
@@ -114,6 +117,7 @@ function tell({ output }: CaptureContext, report: CaptureReport, seconds: number
     output.line(
       `  up to ${formatBytes(report.mergedUnusedBytes)} of unused bytes are sent as well, between used ones that are closer than ${formatBytes(report.mergeGapBytes)}`,
     );
+  if (report.signedBy !== null) output.line(`  signed by ${report.signedBy}`);
   if (report.savedPath !== null) output.line(`  copy saved to ${report.savedPath}`);
   output.line(`  took ${formatDuration(seconds * 1000)}, ${formatRate(report.payloadBytes / seconds)}`);
 }

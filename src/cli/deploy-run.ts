@@ -3,13 +3,15 @@
  * itself. Whoever runs it has the options; this tells what happens through `output`.
  */
 import { statSync } from "node:fs";
-import { ExitCode } from "../errors.ts";
+import { ExitCode, Failure } from "../errors.ts";
 import { moveBackupGpt } from "../image/move-backup-gpt.ts";
 import type { PeerEvent, PeerHandle, PeerStats } from "../peer/api.ts";
 import { startPeer } from "../peer/handle.ts";
+import { requireSignature } from "../torrent/signature.ts";
 import { formatBytes, parseSize } from "../units.ts";
 import type { DeployValues } from "./deploy.ts";
 import { Discovery } from "./discovery.ts";
+import { readPublicKey } from "./key-files.ts";
 import { peakRssBytes } from "./memory.ts";
 import type { Done, Output } from "./output.ts";
 import { parseHostAndPort, resolvePeers } from "./peer-argument.ts";
@@ -51,12 +53,14 @@ export class DeployRun {
 
   async run(): Promise<ExitCode> {
     const { torrent, target, options, memoryBytes, portWasGiven, output, signal } = this.request;
+    await this.checkSignature();
     const named = torrent.peers.map((text) => parseHostAndPort(text)!);
     const peers = await resolvePeers([...options.peer, ...named], output);
     if (signal.aborted) return ExitCode.interrupted;
     this.peer = startPeer(
       {
         role: "deploy",
+        trusted: options.key !== null,
         torrent: torrent.file?.bytes ?? { infoHash: torrent.infoHash, name: torrent.name },
         path: target,
         force: options.force,
@@ -88,6 +92,20 @@ export class DeployRun {
       signal.removeEventListener("abort", stop);
       await this.discovery?.stop();
     }
+  }
+
+  /** Before anything is opened: a torrent that is not trusted must not touch the target. */
+  private async checkSignature(): Promise<void> {
+    const { torrent, options } = this.request;
+    if (options.key === null) return;
+    const publicKey = readPublicKey(options.key);
+    if (torrent.file !== null) return requireSignature(torrent.file.metainfo, publicKey);
+    const problem = "a magnet link carries no signature, and a trusted key was given";
+    throw new Failure(
+      ExitCode.integrity,
+      "unsigned",
+      `${problem}: deploy the .torrent or its URL; nothing was written`,
+    );
   }
 
   /** At the very end, since it changes what a lingering node serves: a larger disk gets its backup GPT at its own end. */
@@ -166,8 +184,9 @@ export class DeployRun {
   private async verify(event: Extract<PeerEvent, { type: "done" }>): Promise<void> {
     const { torrent, target, output, signal, options } = this.request;
     const metainfo = torrent.file?.metainfo ?? metainfoOfInfo(this.infoBytes!);
-    const { io, direct } = options;
-    if (await verifyAfter({ metainfo, target, io, direct, output, signal })) this.done(event, true);
+    const { io, direct, key } = options;
+    const trusted = key !== null;
+    if (await verifyAfter({ metainfo, trusted, target, io, direct, output, signal })) this.done(event, true);
   }
 
   private done({ stats, seconds, sources }: Extract<PeerEvent, { type: "done" }>, verified: boolean): void {

@@ -12,6 +12,7 @@ import {
   type OptionValues,
   port,
   repeated,
+  text,
   trackerUrl,
   value,
 } from "./options.ts";
@@ -47,6 +48,7 @@ export const DEPLOY_OPTIONS = {
     0 as number | "swarm",
   ),
   timeout: duration("how long nothing to fetch from is borne", "60s"),
+  key: text("PUBKEY", "trust only a torrent signed by this key: Base64, or the file that keygen wrote beside the key"),
   verify: flag("read the whole target again afterwards and compare the hashes"),
   force: flag("write to an ordinary file, and create it where it is missing"),
 } satisfies OptionTable;

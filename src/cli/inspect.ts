@@ -2,6 +2,7 @@
 import { ExitCode } from "../errors.ts";
 import { areaRows } from "../image/area-table.ts";
 import { rangesEndBytes, rangesTotalBytes } from "../torrent/extents.ts";
+import { signatureHolds } from "../torrent/signature.ts";
 import type { Metainfo, RangeTable } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
 import { areaLines } from "./area-lines.ts";
@@ -32,8 +33,9 @@ more of them.`,
   exitCodes: [ExitCode.done, ExitCode.failed, ExitCode.usage, ExitCode.nothingToFetch],
   async run({ arguments: words, options, output, signal }) {
     const { metainfo } = await loadTorrentFile(words[0]!, { timeoutMs: options.timeout, signal, output });
-    output.event("torrent", describe(metainfo, options.list));
-    for (const line of textOf(metainfo, options.list)) output.line(line);
+    const signatureIsSound = await signatureHolds(metainfo);
+    output.event("torrent", { ...describe(metainfo, options.list), signatureIsSound });
+    for (const line of textOf(metainfo, options.list, signatureIsSound)) output.line(line);
     return ExitCode.done;
   },
 });
@@ -61,6 +63,7 @@ function describe(metainfo: Metainfo, list: number): Record<string, unknown> {
     trackers: metainfo.trackers,
     isPrivate: metainfo.isPrivate,
     sourcePath: metainfo.sourcePath,
+    signedBy: metainfo.signature?.publicKey.toBase64() ?? null,
   };
 }
 
@@ -76,7 +79,7 @@ function listed(ranges: RangeTable, list: number): { offsetBytes: number; length
   }));
 }
 
-function* textOf(metainfo: Metainfo, list: number): Generator<string> {
+function* textOf(metainfo: Metainfo, list: number, signatureIsSound: boolean): Generator<string> {
   const { extents, image } = metainfo;
   yield `name        ${metainfo.name}`;
   yield `info hash   ${metainfo.infoHash.toHex()}`;
@@ -88,6 +91,8 @@ function* textOf(metainfo: Metainfo, list: number): Generator<string> {
     yield "source      an ordinary torrent of one file, written from the disk's start";
   else
     yield `source      made by EZIO or partclone: reaches to byte ${rangesEndBytes(extents)} of the disk, no zero ranges`;
+  if (metainfo.signature !== null)
+    yield `signed      by ${metainfo.signature.publicKey.toBase64()}${signatureIsSound ? "" : ": THE SIGNATURE IS WRONG"}`;
   if (metainfo.sourcePath !== null) yield `captured    from ${metainfo.sourcePath}`;
   for (const tier of metainfo.trackers) yield `tracker     ${tier.join(" ")}`;
   if (metainfo.isPrivate) yield "private     peers come from its trackers alone";

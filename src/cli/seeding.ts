@@ -59,6 +59,7 @@ export class Seeding {
     this.peer = startPeer(
       {
         role: "seed",
+        trusted: false,
         torrent: torrent.bytes,
         path: sourcePath,
         force: false,

@@ -79,6 +79,7 @@ async function captureSource(sourcePath: string, folder: string, options: LoadOp
     ezio: false,
     mergeGapBytes: MERGE_GAP_BYTES,
     name,
+    signKey: null,
     force: false,
     io: "auto",
     direct: true,

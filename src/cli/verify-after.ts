@@ -10,6 +10,7 @@ import { RateMeter } from "./rate.ts";
 
 export interface VerifyAfterOptions {
   readonly metainfo: Metainfo;
+  readonly trusted: boolean;
   readonly target: string;
   readonly io: "auto" | "uring" | "epoll";
   readonly direct: "auto" | "on" | "off";
@@ -19,7 +20,7 @@ export interface VerifyAfterOptions {
 
 /** Reads the target again. False where it was stopped; throws a Failure (integrity) where something is wrong. */
 export async function verifyAfter(options: VerifyAfterOptions): Promise<boolean> {
-  const { metainfo, target, io, direct, output, signal } = options;
+  const { metainfo, trusted, target, io, direct, output, signal } = options;
   const meter = new RateMeter();
   const hooks = {
     warning: (code: string, message: string) => output.warning(code, message),
@@ -30,7 +31,7 @@ export async function verifyAfter(options: VerifyAfterOptions): Promise<boolean>
       output.progress({ bytesDone, bytesTotal, rateBytesPerSecond, etaSeconds, peers: 0, phase: "verify" });
     },
   };
-  const report = await verifyTarget({ metainfo, targetPath: target, io, direct }, hooks, signal);
+  const report = await verifyTarget({ metainfo, trusted, targetPath: target, io, direct }, hooks, signal);
   if (report === null) return false;
   if (!isProven(report)) throw new Failure(ExitCode.integrity, "verify-failed", describe(target, report));
   return true;

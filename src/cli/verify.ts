@@ -1,11 +1,13 @@
 /** `verify`: reads a disk again and says whether it holds the image, and where it does not. */
 import { ExitCode } from "../errors.ts";
 import { type BadPiece, type DiskRange, isProven, type VerifyReport, verifyTarget } from "../image/verify.ts";
+import { requireSignature } from "../torrent/signature.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import { formatBytes, formatDuration } from "../units.ts";
 import { defineCommand } from "./command.ts";
 import { peakRssBytes } from "./memory.ts";
-import { choice, duration } from "./options.ts";
+import { readPublicKey } from "./key-files.ts";
+import { choice, duration, text } from "./options.ts";
 import type { Output } from "./output.ts";
 import { loadTorrentFile } from "./torrent-argument.ts";
 import { workHooks } from "./work-hooks.ts";
@@ -21,6 +23,7 @@ export const verify = defineCommand({
 Every piece is hashed and every zero range must read as zero. Each bad piece is named with its place on
 the disk. Nothing is written.`,
   options: {
+    key: text("PUBKEY", "the torrent must be signed by this key: Base64, or the file that keygen wrote beside the key"),
     io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
     direct: choice(["auto", "on", "off"], "read past the page cache (O_DIRECT)", "auto"),
     timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
@@ -37,6 +40,8 @@ the disk. Nothing is written.`,
   async run({ arguments: words, options, output, signal }) {
     const { metainfo } = await loadTorrentFile(words[0]!, { timeoutMs: options.timeout, signal, output });
     const targetPath = words[1]!;
+    const trusted = options.key !== null;
+    if (options.key !== null) await requireSignature(metainfo, readPublicKey(options.key));
     const bytesTotal = metainfo.extents.totalBytes;
     output.start(`verifying ${targetPath} against ${metainfo.name} (${formatBytes(bytesTotal)})`, {
       command: "verify",
@@ -46,7 +51,7 @@ the disk. Nothing is written.`,
       bytesTotal,
     });
     const startMs = performance.now();
-    const work = { metainfo, targetPath, io: options.io, direct: options.direct };
+    const work = { metainfo, trusted, targetPath, io: options.io, direct: options.direct };
     const report = await verifyTarget(work, workHooks(output, "verify"), signal);
     if (report === null) return ExitCode.interrupted;
     tellFaults(output, report, metainfo);

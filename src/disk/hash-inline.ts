@@ -8,7 +8,9 @@ import { EventFd } from "../kernel/eventfd.ts";
 import { bufferAt } from "../kernel/libc.ts";
 import type { Address } from "../kernel/reactor.ts";
 import type { HasherOptions } from "./hash-pool.ts";
-import { DIGEST_BYTES, type HashHandler, type Hasher, type PackHandler } from "./hasher.ts";
+import { DIGEST_BYTES_MAX } from "./hash-ring.ts";
+import { DIGEST_BYTES, type HashAlgorithm, type HashHandler, type Hasher, type PackHandler } from "./hasher.ts";
+import { PieceHash } from "./piece-hash.ts";
 import { Zstd } from "./zstd.ts";
 
 /** Reports that wait for `drain`; bounds how long one turn of the reactor hashes (256 MiB in blocks of 1 MiB). */
@@ -27,15 +29,15 @@ export class InlineHasher implements Hasher {
   readonly #wake = EventFd.create();
   readonly #regionStart: Address;
   readonly #region: ArrayBuffer;
-  readonly #algorithm: "sha1" | "sha256";
-  readonly #hashers: (Bun.CryptoHasher | null)[];
+  readonly #algorithm: HashAlgorithm;
+  readonly #hashers: (PieceHash | null)[];
   readonly #pending: Int32Array;
   /** Waiting reports in order: context or tag, and the length or -1 for a digest; of a packed block, what came of it. */
   readonly #reportContext = new Int32Array(REPORTS_MAX);
   readonly #reportBytes = new Int32Array(REPORTS_MAX);
   readonly #reportKind = new Uint8Array(REPORTS_MAX);
   readonly #zstd = new Zstd();
-  readonly #digests = new Uint8Array(REPORTS_MAX * 32);
+  readonly #digests = new Uint8Array(REPORTS_MAX * DIGEST_BYTES_MAX);
   readonly #digestBytes: number;
   /** Counters of reports made and reported since the start. */
   #made = 0;
@@ -50,7 +52,7 @@ export class InlineHasher implements Hasher {
     this.#region = bufferAt(options.address, options.lengthBytes);
     this.#algorithm = options.algorithm ?? "sha1";
     this.#digestBytes = DIGEST_BYTES[this.#algorithm];
-    this.#hashers = new Array<Bun.CryptoHasher | null>(options.contextsMax).fill(null);
+    this.#hashers = new Array<PieceHash | null>(options.contextsMax).fill(null);
     this.#pending = new Int32Array(options.contextsMax);
   }
 
@@ -91,9 +93,9 @@ export class InlineHasher implements Hasher {
 
   finish(context: number): boolean {
     if (this.#isFull()) return false;
-    const digest = this.#hasher(context).digest();
+    const at = (this.#made % REPORTS_MAX) * DIGEST_BYTES_MAX;
+    this.#hasher(context).digest(this.#digests.subarray(at, at + this.#digestBytes));
     this.#hashers[context] = null;
-    this.#digests.set(digest, (this.#made % REPORTS_MAX) * 32);
     this.#report(context, -1);
     return true;
   }
@@ -102,9 +104,9 @@ export class InlineHasher implements Hasher {
     return this.#made - this.#reported === REPORTS_MAX;
   }
 
-  #hasher(context: number): Bun.CryptoHasher {
+  #hasher(context: number): PieceHash {
     assert(context >= 0 && context < this.contextsMax, "a hash context exists");
-    this.#hashers[context] ??= new Bun.CryptoHasher(this.#algorithm);
+    this.#hashers[context] ??= new PieceHash(this.#algorithm);
     return this.#hashers[context];
   }
 
@@ -140,7 +142,10 @@ export class InlineHasher implements Hasher {
     if (this.#reportKind[slot] === ReportKind.unpacked) return packs?.unpacked(context, lengthBytes === 1);
     this.#pending[context]--;
     if (lengthBytes >= 0) handler.updated(context, lengthBytes);
-    else handler.finished(context, this.#digests.subarray(slot * 32, slot * 32 + this.#digestBytes));
+    else {
+      const at = slot * DIGEST_BYTES_MAX;
+      handler.finished(context, this.#digests.subarray(at, at + this.#digestBytes));
+    }
   }
 
   sleeping(asleep: boolean): void {

@@ -11,8 +11,8 @@
 /** Jobs between submission and report, per worker: 1024 updates of 256 KiB are more than any slab pool holds. */
 export const RING_SLOTS = 1024;
 const SLOT_MASK = RING_SLOTS - 1;
-/** Largest digest (SHA-256). */
-export const DIGEST_BYTES_MAX = 32;
+/** Largest digest (SHA-1 and SHA-256). */
+export const DIGEST_BYTES_MAX = 52;
 
 /** Words of the control area. Each side's cursor has a cache line of its own. */
 const Word = {

@@ -9,7 +9,8 @@ import { assert } from "../errors.ts";
 import { EventFd } from "../kernel/eventfd.ts";
 import { bufferAt } from "../kernel/libc.ts";
 import type { HashWorkerStart } from "./hash-pool.ts";
-import { DIGEST_BYTES_MAX, HashRing, JobKind } from "./hash-ring.ts";
+import { HashRing, JobKind } from "./hash-ring.ts";
+import { PieceHash } from "./piece-hash.ts";
 import { Zstd } from "./zstd.ts";
 
 /** Looks at an empty ring before sleeping: some 10 microseconds, less than a wake-up costs. */
@@ -50,12 +51,8 @@ function hashUntilClosed(ring: HashRing, wake: EventFd, start: HashWorkerStart):
 interface ContextHasher {
   /** It was fed since it was made or since its last digest. */
   isUsed: boolean;
-  readonly hash: Bun.CryptoHasher;
+  readonly hash: PieceHash;
 }
-
-/** Bun writes digests into 64 bytes or more. */
-const digest = new Uint8Array(64);
-const digestBytes = digest.subarray(0, DIGEST_BYTES_MAX);
 
 function awaitJob(ring: HashRing, cursor: number): void {
   for (let spin = 0; spin < SPINS; spin++) {
@@ -75,7 +72,7 @@ function runJob(
   let hasher = hashers.get(context);
   // A digest resets its hasher, so it serves the context's next piece; one that was given up half way does not.
   if (ring.begins(cursor) && (hasher === undefined || hasher.isUsed)) {
-    hasher = { isUsed: false, hash: new Bun.CryptoHasher(algorithm) };
+    hasher = { isUsed: false, hash: new PieceHash(algorithm) };
     hashers.set(context, hasher);
   }
   assert(hasher, "a hash context is begun before it is used");
@@ -83,8 +80,7 @@ function runJob(
     hasher.isUsed = true;
     hasher.hash.update(region.view(ring.offsetBytes(cursor), ring.lengthBytes(cursor)));
   } else {
-    hasher.hash.digest(digest);
-    ring.digest(cursor).set(digestBytes);
+    hasher.hash.digest(ring.digest(cursor));
     hasher.isUsed = false;
   }
 }

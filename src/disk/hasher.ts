@@ -7,8 +7,9 @@
  */
 import type { Address } from "../kernel/reactor.ts";
 
-export type HashAlgorithm = "sha1" | "sha256";
-export const DIGEST_BYTES: Record<HashAlgorithm, number> = { sha1: 20, sha256: 32 };
+/** `sha1+sha256`: both of the same bytes, the digests one behind the other. */
+export type HashAlgorithm = "sha1" | "sha256" | "sha1+sha256";
+export const DIGEST_BYTES: Record<HashAlgorithm, number> = { sha1: 20, sha256: 32, "sha1+sha256": 52 };
 
 export interface HashHandler {
   /** `lengthBytes` more of the context are hashed: that memory may be reused. Called in order. */

@@ -7,7 +7,7 @@
  */
 import { availableParallelism } from "node:os";
 import { openHasher } from "../disk/hash-pool.ts";
-import type { Hasher } from "../disk/hasher.ts";
+import { DIGEST_BYTES, type HashAlgorithm, type Hasher } from "../disk/hasher.ts";
 import { type Memory, mapMemory } from "../kernel/memory.ts";
 import type { Reactor, Token } from "../kernel/reactor.ts";
 import { MiB } from "../units.ts";
@@ -40,6 +40,8 @@ export interface PassOptions {
   readonly ranges: RangeList;
   readonly classify: ClassifierOptions;
   readonly pieceBytes: number;
+  /** SHA-256 of each piece is computed as well, for a signature. */
+  readonly sha256: boolean;
   readonly save: SaveFile | null;
   /** Zero: hash in this thread. Default: every core. */
   readonly hashWorkers?: number;
@@ -51,7 +53,10 @@ export interface PassResult {
   readonly payloadBytes: number;
   readonly mergedZeroBytes: number;
   readonly pieceCount: number;
+  /** SHA-1, 20 bytes for each piece. */
   readonly pieceHashes: Uint8Array;
+  /** 32 bytes for each piece; null where it was not asked for. */
+  readonly sha256: Uint8Array | null;
 }
 
 /** Outcome of a pass that found more extents than allowed. */
@@ -66,7 +71,14 @@ export function runPass(options: PassOptions, control: WorkControl): PassResult 
   const memory = mapMemory(slabCount * SLAB_BYTES + ZERO_BYTES);
   const reactor = options.openReactor(READS_MAX + RUNS_PER_SLAB_MAX * 2);
   const contextsMax = Math.max(workers, 1) * 2;
-  const hasher = openHasher({ address: memory.address, lengthBytes: memory.lengthBytes, contextsMax, workers });
+  const algorithm = algorithmOf(options);
+  const hasher = openHasher({
+    address: memory.address,
+    lengthBytes: memory.lengthBytes,
+    contextsMax,
+    workers,
+    algorithm,
+  });
   const pass = new CapturePass(options, control, memory, slabCount, reactor, hasher);
   try {
     return pass.run();
@@ -76,6 +88,10 @@ export function runPass(options: PassOptions, control: WorkControl): PassResult 
     hasher.close();
     memory.free();
   }
+}
+
+function algorithmOf({ sha256 }: PassOptions): HashAlgorithm {
+  return sha256 ? "sha1+sha256" : "sha1";
 }
 
 /** Every worker hashes a piece of its own while the next is being read. */
@@ -108,7 +124,7 @@ class CapturePass implements PayloadSink {
     const slabs = { address: memory.address, slabBytes: SLAB_BYTES, count: slabCount };
     const zeros = { address: memory.address + slabCount * SLAB_BYTES, lengthBytes: ZERO_BYTES };
     this.#reads = new ReadAhead(reactor, options.source, options.ranges, slabs, READ_TOKENS);
-    this.#feed = new PieceFeed(hasher, options.pieceBytes, zeros, this.#reads);
+    this.#feed = new PieceFeed(hasher, options.pieceBytes, zeros, this.#reads, DIGEST_BYTES[algorithmOf(options)]);
     this.#classifier = new Classifier(options.classify, this);
     this.#scanner = new ZeroScanner(memory.bytes);
     this.#save = options.save && new SaveWriter(reactor, options.save, this.#reads, SAVE_TOKENS, RUNS_PER_SLAB_MAX);
@@ -127,7 +143,8 @@ class CapturePass implements PayloadSink {
       payloadBytes: this.#feed.payloadBytes,
       mergedZeroBytes: classifier.mergedZeroBytes,
       pieceCount: this.#feed.pieceCount,
-      pieceHashes: this.#feed.pieceHashes.slice(),
+      pieceHashes: this.#feed.digests(0, DIGEST_BYTES.sha1),
+      sha256: this.options.sha256 ? this.#feed.digests(DIGEST_BYTES.sha1, DIGEST_BYTES.sha256) : null,
     };
   }
 

@@ -1,5 +1,9 @@
 /** The thread of a capture. */
-import { capture } from "./capture.ts";
+import { loadSigner } from "../torrent/ed25519.ts";
+import { type CaptureOptions, capture } from "./capture.ts";
 import { serveWork } from "./work-thread.ts";
 
-serveWork(capture);
+await serveWork(async (options: CaptureOptions, control) => {
+  const signer = options.signKey === null ? null : await loadSigner(options.signKey);
+  return capture(options, control, signer);
+});

@@ -6,14 +6,16 @@
  */
 import { resolve } from "node:path";
 import { diskFault } from "../disk/disk-fault.ts";
-import { ExitCode, Failure, usageError } from "../errors.ts";
+import { assert, ExitCode, Failure, usageError } from "../errors.ts";
 import { pread } from "../kernel/libc.ts";
 import { mapMemory } from "../kernel/memory.ts";
 import { type IoChoice, openReactor } from "../kernel/select.ts";
 import { EXTENTS_CAPTURE_MAX, PIECE_BYTES_MAX } from "../limits.ts";
-import { encodeMetainfo, infoHashOfTorrent } from "../torrent/create.ts";
+import { encodeMetainfo, infoBytesOfTorrent, infoHashOfTorrent, withSignature } from "../torrent/create.ts";
+import type { Signer } from "../torrent/ed25519.ts";
 import { makeExtentTable, makeRangeTable } from "../torrent/extents.ts";
 import { nameProblem } from "../torrent/metainfo.ts";
+import { signTorrent } from "../torrent/signature.ts";
 import type { ImageInfo } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
 import { VERSION } from "../version.ts";
@@ -49,6 +51,8 @@ export interface CaptureOptions {
   readonly ezio: boolean;
   readonly mergeGapBytes: number;
   readonly name: string;
+  /** A private key in PEM with which the torrent is signed, or null. */
+  readonly signKey: string | null;
   /** Capture also what is mounted read-write. */
   readonly force: boolean;
   readonly io: IoChoice;
@@ -60,6 +64,8 @@ export interface CaptureReport {
   readonly name: string;
   /** Hexadecimal. */
   readonly infoHash: string;
+  /** Public key of the signature in Base64, or null. */
+  readonly signedBy: string | null;
   readonly sourcePath: string;
   readonly outputPath: string;
   readonly savedPath: string | null;
@@ -82,7 +88,8 @@ export interface CaptureReport {
   readonly areas: readonly AreaRow[];
 }
 
-export function capture(options: CaptureOptions, control: WorkControl): CaptureReport {
+/** `signer`: what `options.signKey` was read to. */
+export function capture(options: CaptureOptions, control: WorkControl, signer: Signer | null = null): CaptureReport {
   checkOptions(options);
   const source = openCaptureSource(options.sourcePath, options.direct);
   let save: SaveFile | null = null;
@@ -90,7 +97,7 @@ export function capture(options: CaptureOptions, control: WorkControl): CaptureR
     if (source.isBlockDevice) refuseMounted(source, options.force, control.warning);
     checkSurvey(source, options.survey);
     save = options.savePath === null ? null : new SaveFile(options.savePath, source.sizeBytes, source.path);
-    const report = captureSource(source, save, options, control);
+    const report = captureSource(source, save, options, control, signer);
     save?.commit();
     return report();
   } catch (error) {
@@ -135,6 +142,7 @@ function captureSource(
   save: SaveFile | null,
   options: CaptureOptions,
   control: WorkControl,
+  signer: Signer | null,
 ): () => CaptureReport {
   const all = options.ezio || options.extents === "all";
   const wanted = new WantedRanges(source, options.survey);
@@ -142,12 +150,14 @@ function captureSource(
   const { result, mergeGapBytes } = readUntilItFits(source, wanted, all, pieceBytes, save, options, control);
   failIfChanged(source, options.force, control);
   const zeros = wanted.zeros(result.extents, mergeGapBytes);
-  const { torrent, areas } = makeTorrent(source, result, zeros, pieceBytes, options);
+  const { torrent: unsigned, areas } = makeTorrent(source, result, zeros, pieceBytes, options);
+  const torrent = signer === null ? unsigned : sign(unsigned, result.sha256, signer);
   return () => {
     writeFileAtomically(options.outputPath, torrent);
     return {
       name: options.name,
       infoHash: Buffer.from(infoHashOfTorrent(torrent)).toString("hex"),
+      signedBy: signer?.publicKey.toBase64() ?? null,
       sourcePath: source.path,
       outputPath: resolve(options.outputPath),
       savedPath: save?.path ?? null,
@@ -165,6 +175,11 @@ function captureSource(
       areas,
     };
   };
+}
+
+function sign(torrent: Uint8Array, sha256: Uint8Array | null, signer: Signer): Uint8Array {
+  assert(sha256 !== null, "a capture that signs computes both hashes");
+  return withSignature(torrent, sha256, signTorrent(signer, infoBytesOfTorrent(torrent), sha256));
 }
 
 function choosePieceBytes(source: CaptureSource, ranges: RangeList, all: boolean, options: CaptureOptions): number {
@@ -216,6 +231,7 @@ function readUntilItFits(
       ranges: wanted.ranges(mergeGapBytes),
       classify: { ...limits, mergeGapBytes },
       pieceBytes,
+      sha256: options.signKey !== null,
       save,
       openReactor: (queueDepth) => openReactor(options.io, queueDepth),
     };

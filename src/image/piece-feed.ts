@@ -12,7 +12,6 @@ import type { HashHandler, Hasher } from "../disk/hasher.ts";
 import type { Address } from "../kernel/reactor.ts";
 import { TORRENT_BYTES_MAX } from "../limits.ts";
 
-const SHA1_BYTES = 20;
 /** Marks a run that lies in no slab. */
 const NO_SLAB = -1;
 
@@ -29,7 +28,7 @@ export interface ZeroMemory {
 
 export class PieceFeed implements HashHandler {
   #pieces = 0;
-  #hashes = new Uint8Array(1024 * SHA1_BYTES);
+  #digests: Uint8Array;
   #payloadBytes = 0;
   #hashedBytes = 0;
   /** What the current piece still lacks; a piece that lacks nothing waits for `finish` to be accepted. */
@@ -47,7 +46,10 @@ export class PieceFeed implements HashHandler {
     readonly pieceBytes: number,
     readonly zeros: ZeroMemory,
     readonly slabs: SlabHolds,
+    /** Of one piece, as `hasher` gives it. */
+    readonly digestBytes: number,
   ) {
+    this.#digests = new Uint8Array(1024 * digestBytes);
     this.#pieceOfContext = new Float64Array(hasher.contextsMax).fill(-1);
     for (let i = 0; i < hasher.contextsMax; i++) this.#pending.push(new RunQueue());
   }
@@ -56,9 +58,14 @@ export class PieceFeed implements HashHandler {
     return this.#pieces;
   }
 
-  /** 20 bytes for each piece, in order; complete once `done`. */
-  get pieceHashes(): Uint8Array {
-    return this.#hashes.subarray(0, this.#pieces * SHA1_BYTES);
+  /** The same `lengthBytes` at `offsetBytes` of each piece's digest, in order; complete once `done`. */
+  digests(offsetBytes: number, lengthBytes: number): Uint8Array {
+    const column = new Uint8Array(this.#pieces * lengthBytes);
+    for (let piece = 0; piece < this.#pieces; piece++) {
+      const at = piece * this.digestBytes + offsetBytes;
+      column.set(this.#digests.subarray(at, at + lengthBytes), piece * lengthBytes);
+    }
+    return column;
   }
 
   /** Payload told so far, in bytes. */
@@ -120,7 +127,7 @@ export class PieceFeed implements HashHandler {
   }
 
   finished(context: number, digest: Uint8Array): void {
-    this.#hashes.set(digest, this.#pieceOfContext[context] * SHA1_BYTES);
+    this.#digests.set(digest, this.#pieceOfContext[context] * this.digestBytes);
     this.#pieceOfContext[context] = -1;
     this.#unfinished--;
   }
@@ -139,7 +146,7 @@ export class PieceFeed implements HashHandler {
     if (this.#pieceOfContext[context] !== -1) return false;
     this.#pieceOfContext[context] = this.#pieces;
     this.#pieces++;
-    this.#growHashes();
+    this.#growDigests();
     this.#pieceLeftBytes = this.pieceBytes;
     this.#pieceOpen = true;
     this.hasher.begin(context);
@@ -168,16 +175,16 @@ export class PieceFeed implements HashHandler {
     return true;
   }
 
-  #growHashes(): void {
-    const neededBytes = this.#pieces * SHA1_BYTES;
+  #growDigests(): void {
+    const neededBytes = this.#pieces * this.digestBytes;
     if (neededBytes > TORRENT_BYTES_MAX / 2) {
       const text = `${this.#pieces} pieces make a torrent that is too large; give a larger --piece-size`;
       throw new Failure(ExitCode.usage, "usage", text);
     }
-    if (neededBytes <= this.#hashes.length) return;
-    const larger = new Uint8Array(this.#hashes.length * 2);
-    larger.set(this.#hashes);
-    this.#hashes = larger;
+    if (neededBytes <= this.#digests.length) return;
+    const larger = new Uint8Array(this.#digests.length * 2);
+    larger.set(this.#digests);
+    this.#digests = larger;
   }
 }
 

@@ -2,4 +2,4 @@
 import { verify } from "./verify.ts";
 import { serveWork } from "./work-thread.ts";
 
-serveWork(verify);
+await serveWork(verify);

@@ -17,6 +17,7 @@ import { mapMemory } from "../kernel/memory.ts";
 import type { Reactor } from "../kernel/reactor.ts";
 import { type IoChoice, openReactor } from "../kernel/select.ts";
 import { forEachSegment, pieceLengthBytes, pieceOffset, rangesEndBytes } from "../torrent/extents.ts";
+import { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import { MiB, type PieceIndex } from "../units.ts";
 import { runWork, type WorkHooks } from "./work.ts";
@@ -25,6 +26,8 @@ import { findNonZero, zeroRangesToRead } from "./zero-check.ts";
 
 export interface VerifyOptions {
   readonly metainfo: Metainfo;
+  /** The torrent's signature was checked against a trusted key: its list of SHA-256 is what counts. */
+  readonly trusted: boolean;
   readonly targetPath: string;
   readonly io: IoChoice;
   readonly direct: DirectMode;
@@ -57,7 +60,6 @@ export interface VerifyReport {
 /** A wrong disk has every piece wrong; a report names enough of them to see that. */
 export const BAD_LISTED_MAX = 1000;
 const RANGES_LISTED_MAX = 100;
-const SHA1_BYTES = 20;
 const MEMORY_BYTES_MAX = 256 * MiB;
 const QUEUE_DEPTH = 128;
 
@@ -94,11 +96,12 @@ export function verify(options: VerifyOptions, control: WorkControl): VerifyRepo
   }
 }
 
-function verifyWith(reactor: Reactor, source: Source, { metainfo }: VerifyOptions, control: WorkControl): VerifyReport {
+function verifyWith(reactor: Reactor, source: Source, options: VerifyOptions, control: WorkControl): VerifyReport {
+  const { metainfo } = options;
   const zeros = metainfo.image === null ? null : zeroRangesToRead(source.files, metainfo.image.zeroRanges);
   const payloadBytes = metainfo.extents.totalBytes;
   const totalBytes = payloadBytes + (zeros?.totalBytes ?? 0);
-  const bad = scanPieces(reactor, source, metainfo, {
+  const bad = scanPieces(reactor, source, options, {
     ...control,
     progress: (done) => control.progress(done, totalBytes),
   });
@@ -132,8 +135,10 @@ function dropCache(source: Source): void {
 }
 
 /** Hashes all pieces. Returns the wrong ones, in no order. */
-function scanPieces(reactor: Reactor, source: Source, metainfo: Metainfo, control: WorkControl): PieceIndex[] {
+function scanPieces(reactor: Reactor, source: Source, options: VerifyOptions, control: WorkControl): PieceIndex[] {
+  const { metainfo } = options;
   const { pieceBytes, extents } = metainfo;
+  const digests = PieceDigests.of(metainfo, options.trusted);
   const workers = availableParallelism();
   const memory = mapMemory(Math.min(MEMORY_BYTES_MAX, Math.max(SCAN_MEMORY_BYTES, (workers + 1) * pieceBytes)));
   const hasher = openHasher({
@@ -141,6 +146,7 @@ function scanPieces(reactor: Reactor, source: Source, metainfo: Metainfo, contro
     lengthBytes: memory.lengthBytes,
     contextsMax: workers * 2,
     workers: workers > 1 ? workers : 0,
+    algorithm: digests.algorithm,
   });
   const zeroRanges = metainfo.image?.zeroRanges ?? null;
   const scan = new PieceScan({
@@ -156,7 +162,7 @@ function scanPieces(reactor: Reactor, source: Source, metainfo: Metainfo, contro
   const bad: PieceIndex[] = [];
   try {
     const isWhole = scan.run({
-      piece: (index, digest) => void (isRight(metainfo, index, digest) || bad.push(index)),
+      piece: (index, digest) => void (digests.isRight(index, digest) || bad.push(index)),
       stopped: () => {
         control.progress(scan.bytesDone, extents.totalBytes);
         return control.stopped();
@@ -168,11 +174,6 @@ function scanPieces(reactor: Reactor, source: Source, metainfo: Metainfo, contro
     hasher.close();
     memory.free();
   }
-}
-
-function isRight(metainfo: Metainfo, index: PieceIndex, digest: Uint8Array): boolean {
-  const expected = metainfo.pieceHashes.subarray(index * SHA1_BYTES, (index + 1) * SHA1_BYTES);
-  return Buffer.compare(digest, expected) === 0;
 }
 
 function describe(metainfo: Metainfo, index: PieceIndex): BadPiece {

@@ -26,7 +26,9 @@ export class Interrupted extends Error {
 }
 
 /** Runs `work` on what the thread was started with and reports how it ended. */
-export function serveWork<Options, Result>(work: (options: Options, control: WorkControl) => Result): void {
+export async function serveWork<Options, Result>(
+  work: (options: Options, control: WorkControl) => Result | Promise<Result>,
+): Promise<void> {
   const start = workerData as WorkStart<Options>;
   const stop = new Int32Array(start.stop);
   const report = (message: WorkReport<Result>) => self.postMessage(message);
@@ -42,7 +44,7 @@ export function serveWork<Options, Result>(work: (options: Options, control: Wor
     warning: (code, message) => report({ type: "warning", code, message }),
   };
   try {
-    report({ type: "done", result: work(start.options, control) });
+    report({ type: "done", result: await work(start.options, control) });
   } catch (error) {
     report(reportOf(error));
   }

@@ -12,6 +12,8 @@ export interface PeerOptions {
   readonly role: "deploy" | "seed";
   /** The whole .torrent file, or what a magnet link tells (the metadata then comes from the swarm, BEP 9). */
   readonly torrent: Uint8Array | { readonly infoHash: Uint8Array; readonly name: string | null };
+  /** The torrent's signature was checked against a trusted key: pieces are proven by its list of SHA-256. Needs a torrent. */
+  readonly trusted: boolean;
   /** Target of a deployment, source of a seed. */
   readonly path: string;
   /** Allows a target that is an ordinary file, and creates it where it is missing. */

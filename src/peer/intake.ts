@@ -13,11 +13,11 @@ import { assert } from "../errors.ts";
 import type { Address } from "../kernel/reactor.ts";
 import type { HashHandler, Hasher } from "../disk/hasher.ts";
 import { BLOCK_BYTES } from "../limits.ts";
+import type { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import type { SlabIndex, SlabPool } from "./slabs.ts";
 
 const NONE = -1;
-const DIGEST_BYTES = 20;
 
 /** What became of a context. */
 const enum Fate {
@@ -66,6 +66,8 @@ export class Intake implements HashHandler {
 
   constructor(
     readonly metainfo: Metainfo,
+    /** What `hasher` computes is compared with these. */
+    readonly digests: PieceDigests,
     readonly pool: SlabPool,
     readonly hasher: Hasher,
     readonly handler: IntakeHandler,
@@ -214,11 +216,7 @@ export class Intake implements HashHandler {
 
   /** HashHandler: the digest of a context is known. */
   finished(context: number, digest: Uint8Array): void {
-    const expectedAt = this.#piece[context]! * DIGEST_BYTES;
-    let equal = true;
-    for (let i = 0; i < DIGEST_BYTES; i++) {
-      if (digest[i] !== this.metainfo.pieceHashes[expectedAt + i]) equal = false;
-    }
+    const equal = this.digests.isRight(this.#piece[context]!, digest);
     this.#finishSubmitted[context] = 0;
     if (this.#fate[context] === Fate.receiving) this.#fate[context] = equal ? Fate.matched : Fate.mismatched;
     this.#settle(context);

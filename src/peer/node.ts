@@ -19,6 +19,7 @@ import type { CloseReason, SwarmActions, SwarmReport } from "../swarm/actions.ts
 import { OUTBOX_BYTES, OUTBOX_BYTES_MIN, type SwarmOptions } from "../swarm/policy.ts";
 import type { Session } from "../swarm/session.ts";
 import { Swarm } from "../swarm/swarm.ts";
+import type { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import type { PieceIndex } from "../units.ts";
 import type { Bitfield } from "../wire/bitfield.ts";
@@ -57,6 +58,8 @@ export interface NodeResources {
   /** Nothing is received. */
   readonly isSeed: boolean;
   readonly metainfo: Metainfo;
+  /** What `hasher` computes of a piece is compared with these. */
+  readonly digests: PieceDigests;
   readonly files: DiskFiles;
   readonly segments: SegmentLocator;
   readonly head: WithheldHead | null;
@@ -132,7 +135,9 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       DISK_OPS_MAX,
     );
     const receives = hasher !== null && !resources.isSeed;
-    this.intake = !receives ? null : new Intake(metainfo, this.pool, hasher, this, plan.intakeSlabsMax);
+    this.intake = !receives
+      ? null
+      : new Intake(metainfo, resources.digests, this.pool, hasher, this, plan.intakeSlabsMax);
     this.batch = this.intake === null ? null : new BatchReceive();
     this.#hashHandler = this.intake ?? NO_HASHES;
     this.serving = new Serving(metainfo, this.pool, this, plan.readsMax, resources.pages);

@@ -22,6 +22,7 @@ import type { SwarmOptions } from "../swarm/policy.ts";
 import { Random } from "../swarm/random.ts";
 import { rangesEndBytes } from "../torrent/extents.ts";
 import { parseMetainfo } from "../torrent/metainfo.ts";
+import { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo, RangeTable } from "../torrent/types.ts";
 import { Bitfield } from "../wire/bitfield.ts";
 import type { PeerAddress } from "../wire/address.ts";
@@ -79,6 +80,7 @@ class PeerRun {
   readonly plan: MemoryPlan;
   readonly memory: Memory;
   readonly startedMs = nowMs();
+  readonly digests: PieceDigests;
 
   constructor(
     readonly options: PeerOptions,
@@ -92,6 +94,7 @@ class PeerRun {
     readonly opened: () => void,
   ) {
     const { memoryBytes, role, blockBytesMax, compress } = options;
+    this.digests = PieceDigests.of(metainfo, options.trusted);
     this.plan = planMemory(memoryBytes, metainfo.pieceBytes, role === "seed", blockBytesMax, compress);
     this.memory = mapMemory(this.plan.slabCount * this.plan.slabBytes + this.plan.packedBytes + SCRATCH_BYTES);
   }
@@ -180,8 +183,8 @@ class PeerRun {
   }
 
   private scanContext(hasher: Hasher, files: OpenDisk, segments: Segments): ScanContext {
-    const { reactor, memory, metainfo, options, inbox, reporter } = this;
-    return { reactor, memory, hasher, metainfo, files, segments, options, inbox, reporter };
+    const { reactor, memory, metainfo, digests, options, inbox, reporter } = this;
+    return { reactor, memory, hasher, metainfo, digests, files, segments, options, inbox, reporter };
   }
 
   private get zeroRanges(): RangeTable {
@@ -194,8 +197,9 @@ class PeerRun {
   }
 
   private common() {
-    const { reactor, listener, metainfo, plan } = this;
-    return { reactor, listener, metainfo, plan, memoryAddress: this.memory.address, swarmOptions: this.swarmOptions() };
+    const { reactor, listener, metainfo, digests, plan } = this;
+    const [memoryAddress, swarmOptions] = [this.memory.address, this.swarmOptions()];
+    return { reactor, listener, metainfo, digests, plan, memoryAddress, swarmOptions };
   }
 
   private openHasher(): Hasher {
@@ -205,6 +209,7 @@ class PeerRun {
       lengthBytes: this.memory.lengthBytes,
       contextsMax,
       workers: "auto",
+      algorithm: this.digests.algorithm,
     });
   }
 

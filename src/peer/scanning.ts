@@ -9,14 +9,13 @@ import { ExitCode, Failure } from "../errors.ts";
 import { nowMs } from "../kernel/clock.ts";
 import type { Memory } from "../kernel/memory.ts";
 import type { Reactor } from "../kernel/reactor.ts";
+import type { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo } from "../torrent/types.ts";
-import type { PieceIndex } from "../units.ts";
 import { Bitfield } from "../wire/bitfield.ts";
 import type { PeerOptions } from "./api.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Reporter } from "./reporter.ts";
 
-const DIGEST_BYTES = 20;
 /** With half of a target right, none of these pieces is right once in four thousand million. */
 const TARGET_PROBES = 32;
 /** Enough to notice another image or a shifted one, few enough to start at once. */
@@ -27,6 +26,8 @@ export interface ScanContext {
   readonly memory: Memory;
   readonly hasher: Hasher;
   readonly metainfo: Metainfo;
+  /** What `hasher` computes is compared with these. */
+  readonly digests: PieceDigests;
   readonly files: DiskFiles;
   readonly segments: SegmentLocator;
   readonly options: PeerOptions;
@@ -66,7 +67,7 @@ function hashPieces(
   wanted: Set<number> | null,
   enough: (good: Bitfield) => boolean,
 ): Bitfield | null {
-  const { metainfo, reporter, inbox, reactor, hasher, files, segments, memory } = context;
+  const { metainfo, digests, reporter, inbox, reactor, hasher, files, segments, memory } = context;
   const totalBytes = metainfo.extents.totalBytes;
   const good = new Bitfield(metainfo.pieceCount);
   const memoryBytes = Math.min(memory.lengthBytes, SCAN_MEMORY_BYTES);
@@ -98,7 +99,7 @@ function hashPieces(
   scan.run(
     {
       piece: (index, digest) => {
-        if (isRight(metainfo, index, digest)) good.set(index);
+        if (digests.isRight(index, digest)) good.set(index);
       },
       stopped: () => {
         if (wanted === null) reporter.progress(nowMs(), stats);
@@ -108,12 +109,6 @@ function hashPieces(
     wanted === null ? null : (index) => wanted.has(index),
   );
   return inbox.stopped ? null : good;
-}
-
-function isRight(metainfo: Metainfo, index: PieceIndex, digest: Uint8Array): boolean {
-  const at = index * DIGEST_BYTES;
-  for (let i = 0; i < DIGEST_BYTES; i++) if (digest[i] !== metainfo.pieceHashes[at + i]) return false;
-  return true;
 }
 
 /** At most `count` indices spread evenly over [0, length), the first and the last among them. */

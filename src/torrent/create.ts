@@ -11,7 +11,8 @@ import { BencodeCursor, BencodeFault } from "./bencode-scan.ts";
 import { firstOverlap, pieceCountOf, rangesEndBytes, rangesProblem } from "./extents.ts";
 import { imageInfoEntries } from "./image-info.ts";
 import { badTorrent, infoHashOf, nameProblem, SOURCE_KEY } from "./metainfo.ts";
-import type { ExtentTable, ImageInfo } from "./types.ts";
+import { SHA256_KEY, SIGNATURE_KEY, SIGNATURE_PUBLIC_KEY, SIGNATURE_VALUE } from "./signature.ts";
+import type { ExtentTable, ImageInfo, TorrentSignature } from "./types.ts";
 
 export interface NewTorrent {
   /** What the image is called; one path component. */
@@ -70,6 +71,23 @@ export function encodeInfo(
   return encodeDict(inside);
 }
 
+/** The same torrent with what a signature needs beside it: see `signature.ts`. */
+export function withSignature(torrentBytes: Uint8Array, sha256: Uint8Array, signature: TorrentSignature): Uint8Array {
+  const entry = { [SIGNATURE_PUBLIC_KEY]: signature.publicKey, [SIGNATURE_VALUE]: signature.bytes };
+  return encodeDict([
+    ...topEntries(torrentBytes),
+    [SHA256_KEY, bencode.encode(sha256)],
+    [SIGNATURE_KEY, bencode.encode(entry)],
+  ]);
+}
+
+/** The raw bytes of a torrent's info dictionary. Throws Failure where it has none. */
+export function infoBytesOfTorrent(torrentBytes: Uint8Array): Uint8Array {
+  const info = topEntries(torrentBytes).find(([key]) => key === "info");
+  if (info === undefined) throw badTorrent("it has no info dictionary");
+  return info[1];
+}
+
 /** A torrent file around raw info bytes (fetched by BEP 9, say), which are not touched. */
 export function wrapInfo(infoBytes: Uint8Array, trackers: readonly (readonly string[])[]): Uint8Array {
   return encodeDict([["info", infoBytes], ...trackerEntries(trackers)]);
@@ -77,9 +95,7 @@ export function wrapInfo(infoBytes: Uint8Array, trackers: readonly (readonly str
 
 /** SHA-1 of the raw info bytes of a torrent file: 20 bytes. Throws Failure where it has none. */
 export function infoHashOfTorrent(torrentBytes: Uint8Array): Uint8Array {
-  const info = topEntries(torrentBytes).find(([key]) => key === "info");
-  if (info === undefined) throw badTorrent("it has no info dictionary");
-  return infoHashOf(info[1]);
+  return infoHashOf(infoBytesOfTorrent(torrentBytes));
 }
 
 /** The same torrent without the path that it was captured from: what a server hands out. */

@@ -13,9 +13,12 @@ import { firstOverlap, makeExtentTable, pieceCountOf, rangesEndBytes } from "./e
 import { type FileList, readFileList } from "./file-list.ts";
 import { readImageInfo } from "./image-info.ts";
 import { quote } from "./quote.ts";
-import type { ExtentTable, ImageInfo, Metainfo } from "./types.ts";
+import { PUBLIC_KEY_BYTES, SIGNATURE_BYTES } from "./ed25519.ts";
+import { SHA256_KEY, SIGNATURE_KEY, SIGNATURE_PUBLIC_KEY, SIGNATURE_VALUE } from "./signature.ts";
+import type { ExtentTable, ImageInfo, Metainfo, TorrentSignature } from "./types.ts";
 
 const SHA1_BYTES = 20;
+const SHA256_BYTES = 32;
 /** A name is shown, logged and served as a path's last part. */
 const NAME_BYTES_MAX = 255;
 /** Key outside the info dictionary: the path that a capture read from. */
@@ -62,6 +65,8 @@ function readTorrent(cursor: BencodeCursor): Metainfo {
   let announce = "";
   let tiers: string[][] = [];
   let sourcePath: string | null = null;
+  let sha256: Uint8Array | null = null;
+  let signature: TorrentSignature | null = null;
 
   cursor.enterDict();
   while (cursor.nextKey()) {
@@ -72,13 +77,33 @@ function readTorrent(cursor: BencodeCursor): Metainfo {
     } else if (cursor.stringIs("announce")) announce = cursor.readText();
     else if (cursor.stringIs("announce-list")) tiers = readTiers(cursor);
     else if (cursor.stringIs(SOURCE_KEY)) sourcePath = cursor.readText();
+    else if (cursor.stringIs(SHA256_KEY)) sha256 = cursor.readBytes();
+    else if (cursor.stringIs(SIGNATURE_KEY)) signature = readSignature(cursor);
     else cursor.skipValue();
   }
   cursor.finish();
   if (info === null) throw badTorrent("it has no info dictionary");
   if (tiers.length === 0 && announce !== "") tiers = [[announce]];
   const infoBytes = cursor.bytes.subarray(infoStart, infoEnd);
-  return { ...checkInfo(info), infoHash: infoHashOf(infoBytes), infoBytes, trackers: tiers, sourcePath };
+  const checked = checkInfo(info);
+  if (sha256 !== null && sha256.length !== checked.pieceCount * SHA256_BYTES)
+    throw badTorrent(`its ${SHA256_KEY} is of ${sha256.length / SHA256_BYTES} pieces, it has ${checked.pieceCount}`);
+  const infoHash = infoHashOf(infoBytes);
+  return { ...checked, infoHash, infoBytes, trackers: tiers, sourcePath, sha256, signature };
+}
+
+function readSignature(cursor: BencodeCursor): TorrentSignature {
+  let publicKey: Uint8Array | null = null;
+  let bytes: Uint8Array | null = null;
+  cursor.enterDict();
+  while (cursor.nextKey()) {
+    if (cursor.stringIs(SIGNATURE_PUBLIC_KEY)) publicKey = cursor.readBytes();
+    else if (cursor.stringIs(SIGNATURE_VALUE)) bytes = cursor.readBytes();
+    else cursor.skipValue();
+  }
+  if (publicKey?.length !== PUBLIC_KEY_BYTES || bytes?.length !== SIGNATURE_BYTES)
+    throw badTorrent(`its ${SIGNATURE_KEY} is none of ed25519`);
+  return { publicKey, bytes };
 }
 
 /** BEP 12: a list of tiers, each a list of URLs. Empty ones are left out. */
@@ -127,7 +152,7 @@ function readInfo(cursor: BencodeCursor): RawInfo {
   return info;
 }
 
-type CheckedInfo = Omit<Metainfo, "infoHash" | "infoBytes" | "trackers" | "sourcePath">;
+type CheckedInfo = Omit<Metainfo, "infoHash" | "infoBytes" | "trackers" | "sourcePath" | "sha256" | "signature">;
 
 function checkInfo(info: RawInfo): CheckedInfo {
   const name = checkName(info.name);

@@ -38,6 +38,14 @@ export interface ImageInfo {
   readonly filesystems?: readonly string[];
 }
 
+/** Outside the info dictionary: Ed25519 over the raw info bytes and the list of SHA-256 digests. */
+export interface TorrentSignature {
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
+  /** 64 bytes. */
+  readonly bytes: Uint8Array;
+}
+
 export interface Metainfo {
   /** SHA-1 of the raw info bytes, 20 bytes. */
   readonly infoHash: Uint8Array;
@@ -56,6 +64,10 @@ export interface Metainfo {
   readonly isPrivate: boolean;
   /** Tracker tiers (BEP 12), in order; empty when none is named. */
   readonly trackers: string[][];
+  /** pieceCount SHA-256 digests, 32 bytes each (outside the info dictionary), or null. */
+  readonly sha256: Uint8Array | null;
+  /** What the torrent says of who signed it; whether it holds is asked of `signature.ts`. */
+  readonly signature: TorrentSignature | null;
   /** Where the capture read from (outside the info dictionary; never served over HTTP), or null. */
   readonly sourcePath: string | null;
 }

@@ -34,6 +34,7 @@ export function captureHere(
     ezio: false,
     mergeGapBytes: 65536,
     name: "image",
+    signKey: null,
     force: false,
     io: "auto",
     direct: true,

@@ -31,7 +31,7 @@ function verifyHere(
   options: Partial<VerifyOptions> = {},
   control: Partial<WorkControl> = {},
 ): VerifyReport {
-  const work: VerifyOptions = { metainfo, targetPath, io: "auto", direct: "auto", ...options };
+  const work: VerifyOptions = { metainfo, trusted: false, targetPath, io: "auto", direct: "auto", ...options };
   return verify(work, { stopped: () => false, progress: () => {}, warning: () => {}, ...control });
 }
 

@@ -5,6 +5,7 @@ import { mapMemory } from "../../src/kernel/memory.ts";
 import { BLOCK_BYTES } from "../../src/limits.ts";
 import { Intake } from "../../src/peer/intake.ts";
 import { SlabPool } from "../../src/peer/slabs.ts";
+import { PieceDigests } from "../../src/torrent/piece-digests.ts";
 import type { Metainfo } from "../../src/torrent/types.ts";
 
 const SLAB_BYTES = 4 * BLOCK_BYTES;
@@ -118,7 +119,8 @@ beforeEach(() => {
     verified: (piece: number) => void verified.push(piece),
     failed: (piece: number) => void failed.push(piece),
   };
-  intake = new Intake(metainfo(), pool, hasher, handler, SLABS);
+  const image = metainfo();
+  intake = new Intake(image, PieceDigests.of(image, false), pool, hasher, handler, SLABS);
 });
 
 function pieceLength(piece: number): number {

@@ -91,6 +91,7 @@ function start(options: Partial<PeerOptions> & Pick<PeerOptions, "role" | "torre
   const handle = startPeer(
     {
       force: true,
+      trusted: false,
       listen: "127.0.0.1",
       port: 0,
       portMayChange: false,
