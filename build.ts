@@ -1,15 +1,19 @@
 /**
- * Builds the executable: `npm run build -- [--target NAME|all] [--outfile PATH]`.
+ * Builds the executable: `npm run build -- [--dynamic] [--target NAME|all] [--sysroot DIR] [--outfile PATH]`.
  *
- * Without a target it is for this machine: dist/diskswarm. For other machines (dist/diskswarm-NAME) the Bun
- * runtime of that target comes from the npm registry, is checked against the digests pinned here and is kept
- * in .cache/. Each file that was made is looked at: its machine and its C library must be those asked for.
+ * Without a target it is for this machine and carries its C library: dist/diskswarm, or with `--dynamic` the plain
+ * form, dist/diskswarm-dynamic. For other machines (dist/diskswarm-NAME) the Bun runtime of that target comes from
+ * the npm registry, is checked against the digests pinned here and is kept in .cache/; it carries a C library where
+ * `--sysroot` says where one is. Each file that was made is looked at: its machine and its C library must be those
+ * asked for.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { WORKER_ENTRIES } from "./src/kernel/threads.ts";
 import { formatBytes } from "./src/units.ts";
+import { Elf, ElfError, type Machine } from "./tools/standalone/elf.ts";
+import { standalone } from "./tools/standalone/standalone.ts";
 
 const ROOT = import.meta.dir;
 const CACHE = join(ROOT, ".cache");
@@ -19,7 +23,7 @@ interface Target {
   readonly runtime: string;
   /** SHA-512 of the package's archive as the registry lists it (`dist.integrity`). */
   readonly integrity: string;
-  readonly machine: "x86-64" | "aarch64";
+  readonly machine: Machine;
   readonly library: "glibc" | "musl";
 }
 
@@ -63,14 +67,21 @@ const TARGETS: Readonly<Record<string, Target>> = {
 function main(words: string[]): void {
   const wanted = option(words, "--target");
   const outfileWord = option(words, "--outfile");
+  const sysrootWord = option(words, "--sysroot");
+  const isDynamic = flag(words, "--dynamic");
+  if (words.length > 0) fail(`unknown argument ${words[0]}; known are --target, --outfile, --sysroot and --dynamic`);
+  if (isDynamic && sysrootWord) fail("--dynamic takes no C library from --sysroot: give one of them");
   const outfile = outfileWord === null ? null : resolve(outfileWord);
-  if (words.length > 0) fail(`unknown argument ${words[0]}; known are --target and --outfile`);
-  if (!wanted) return build(null, outfile ?? join(ROOT, "dist/diskswarm"));
+  const sysroot = sysrootWord === null ? null : resolve(sysrootWord);
+  if (!wanted) {
+    const name = isDynamic ? "dist/diskswarm-dynamic" : "dist/diskswarm";
+    return build(null, outfile ?? join(ROOT, name), isDynamic ? null : (sysroot ?? "/"));
+  }
   const names = wanted === "all" ? Object.keys(TARGETS) : [wanted];
-  if (outfile && names.length > 1) fail("--outfile takes one target");
+  if ((outfile || sysroot) && names.length > 1) fail("--outfile and --sysroot take one target");
   for (const name of names) {
     if (!TARGETS[name]) fail(`unknown target ${name}; known are ${Object.keys(TARGETS).join(", ")} and all`);
-    build(name, outfile ?? join(ROOT, `dist/diskswarm-${name}`));
+    build(name, outfile ?? join(ROOT, `dist/diskswarm-${name}`), sysroot);
   }
 }
 
@@ -82,7 +93,14 @@ function option(words: string[], name: string): string | null {
   return (word === name ? next : word!.slice(name.length + 1)) || fail(`${name} needs a value`);
 }
 
-function build(targetName: string | null, outfile: string): void {
+function flag(words: string[], name: string): boolean {
+  const at = words.indexOf(name);
+  if (at >= 0) words.splice(at, 1);
+  return at >= 0;
+}
+
+/** `sysroot` is where the C library lies that it shall carry; null for none. */
+function build(targetName: string | null, outfile: string, sysroot: string | null): void {
   const target = targetName === null ? null : TARGETS[targetName]!;
   mkdirSync(dirname(outfile), { recursive: true });
   // Bun leaves source maps around its output, and an executable that runs can be replaced but not overwritten.
@@ -91,12 +109,22 @@ function build(targetName: string | null, outfile: string): void {
     const made = join(folder, "diskswarm");
     compile(targetName, made);
     if (target) checkExecutable(made, target);
-    else run([made, "--version"]);
+    const form = sysroot === null ? "dynamic" : addLibraries(made, sysroot);
+    if (!target) run([made, "--version"]);
     renameSync(made, outfile);
+    console.log(`${outfile}: ${form}, ${formatBytes(statSync(outfile).size)}`);
   } finally {
     rmSync(folder, { recursive: true });
   }
-  console.log(`${outfile}: ${formatBytes(statSync(outfile).size)}`);
+}
+
+/** Makes of the dynamic executable the one that carries its C library; tells which form it has afterwards. */
+function addLibraries(path: string, sysroot: string): string {
+  const elf = new Elf(path, readFileSync(path));
+  // musl's loader is libc itself, and libstdc++ would have to be carried too: docs/decisions/0022.
+  if (elf.interpreter?.includes("musl")) return "dynamic (there is no other form for musl)";
+  writeFileSync(path, standalone(elf, sysroot));
+  return "standalone";
 }
 
 function compile(targetName: string | null, outfile: string): void {
@@ -158,32 +186,14 @@ function integrityOf(path: string): string {
   return `sha512-${createHash("sha512").update(readFileSync(path)).digest("base64")}`;
 }
 
-const ELF_MACHINES: Readonly<Record<number, Target["machine"]>> = { 62: "x86-64", 183: "aarch64" };
-const PT_INTERP = 3;
-
-/** Reads the ELF header (elf(5), 64-bit little-endian) and the name of the dynamic loader in it. */
+/** Looks at the machine and at the name of the dynamic loader. */
 function checkExecutable(path: string, target: Target): void {
-  const bytes = readFileSync(path);
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  if (view.getUint32(0) !== 0x7f454c46) fail(`${path} is no ELF executable`);
-  const machine = ELF_MACHINES[view.getUint16(18, true)];
-  const loader = loaderOf(bytes, view);
-  const library = loader.includes("ld-musl") ? "musl" : "glibc";
+  const { machine, interpreter } = new Elf(path, readFileSync(path));
+  const library = interpreter?.includes("ld-musl") ? "musl" : "glibc";
   if (machine !== target.machine || library !== target.library)
-    fail(`${path} is for ${machine} with ${library} (${loader}), not for ${target.machine} with ${target.library}`);
-}
-
-function loaderOf(bytes: Buffer, view: DataView): string {
-  const tableAt = Number(view.getBigUint64(32, true));
-  const entryBytes = view.getUint16(54, true);
-  for (let i = 0; i < view.getUint16(56, true); i++) {
-    const at = tableAt + i * entryBytes;
-    if (view.getUint32(at, true) !== PT_INTERP) continue;
-    const start = Number(view.getBigUint64(at + 8, true));
-    const length = Number(view.getBigUint64(at + 32, true));
-    return bytes.toString("latin1", start, start + length - 1);
-  }
-  return "no loader";
+    fail(
+      `${path} is for ${machine} with ${library} (${interpreter}), not for ${target.machine} with ${target.library}`,
+    );
 }
 
 function run(command: string[]): void {
@@ -200,7 +210,7 @@ function fail(message: string): never {
 try {
   main(process.argv.slice(2));
 } catch (error) {
-  if (!(error instanceof BuildError)) throw error;
+  if (!(error instanceof BuildError || error instanceof ElfError)) throw error;
   console.error(`build: ${error.message}`);
   process.exitCode = 1;
 }

@@ -1,5 +1,5 @@
 /** What this process may use of the machine's memory and of its processor, and what memory it did use. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { usageError } from "../errors.ts";
 import { POOL_BYTES_MIN } from "../limits.ts";
 import { formatBytes, KiB, MiB } from "../units.ts";
@@ -39,7 +39,9 @@ export function peakRssBytes(): number {
   return procKiB("/proc/self/status", "VmHWM") * KiB;
 }
 
+/** 0 where /proc is not mounted: the pool is then the smallest, and what was resident is not known. */
 function procKiB(path: string, name: string): number {
+  if (!existsSync(path)) return 0;
   const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(readFileSync(path, "latin1"));
   return match ? Number(match[1]) : 0;
 }

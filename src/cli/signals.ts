@@ -2,7 +2,7 @@
  * SIGINT, SIGTERM and SIGHUP: the first asks the command to stop cleanly, the second ends the process at
  * once. What is on the disk is right in both cases; a clean stop also tells trackers and peers.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
 import type { Output } from "./output.ts";
 
@@ -37,6 +37,8 @@ export function watchSignals(output: Output, endNow: () => never): SignalWatch {
 
 /** SigIgn of proc(5): bit n - 1 is set where signal n is ignored. */
 function ignoredSignals(): bigint {
+  // As the only file of an empty root, before anybody mounted /proc, there is nobody who could want that.
+  if (!existsSync("/proc/self/status")) return 0n;
   const match = /^SigIgn:\s+([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"));
   return match ? BigInt(`0x${match[1]}`) : 0n;
 }

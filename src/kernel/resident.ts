@@ -5,7 +5,7 @@
  * is needed to move bytes. The kernel gives such pages up under pressure only; a small machine should not have to
  * get there. They stay in the page cache: what is touched again comes back by a minor fault, 16 pages at a time.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { assert } from "../errors.ts";
 import { KiB } from "../units.ts";
 import { MADV_DONTNEED } from "./abi.ts";
@@ -47,8 +47,9 @@ export class ProgramPages {
   }
 }
 
-/** Pages of files that this process maps, in bytes; 0 where the kernel does not tell. */
+/** Pages of files that this process maps, in bytes; 0 where the kernel does not tell, or there is no /proc. */
 export function residentFileBytes(): number {
+  if (!existsSync("/proc/self/status")) return 0;
   const match = RESIDENT_OF_FILES.exec(readFileSync("/proc/self/status", "latin1"));
   return match ? Number(match[1]) * KiB : 0;
 }
