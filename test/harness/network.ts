@@ -90,6 +90,7 @@ export class Network {
   readonly #hub: string;
   readonly #scope: Scope;
   #machines = 0;
+  #taps = 0;
 
   constructor(scope: Scope) {
     sweepStale();
@@ -112,6 +113,14 @@ export class Network {
     inside("addr", "add", `${address}/24`, "dev", "eth0");
     inside("link", "set", "eth0", "up");
     return new Machine(namespace, address, this.#hub, port);
+  }
+
+  /** A cable for a virtual machine: a tap device on the bridge, and what starts a program where it is. */
+  tap(): { tap: string; prefix: string[] } {
+    const tap = `tap${++this.#taps}`;
+    this.#inHub("ip", "tuntap", "add", "dev", tap, "mode", "tap");
+    this.#inHub("ip", "link", "set", tap, "master", "br0", "up");
+    return { tap, prefix: ["ip", "netns", "exec", this.#hub] };
   }
 
   #add(suffix: string): string {
