@@ -9,7 +9,7 @@ import { stampedImage } from "../harness/image.ts";
 import { freePort } from "../harness/ports.ts";
 import { Child, run } from "../harness/process.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
-import { isRoot } from "../harness/tools.ts";
+import { isRoot, needTools } from "../harness/tools.ts";
 import { Elf } from "../../tools/standalone/elf.ts";
 
 const IMAGE_BYTES = 8 * MIB;
@@ -94,6 +94,13 @@ describe.skipIf(!isRoot || !isBuilt)("as the only file of a root", () => {
     expect(files.filter((path) => !path.startsWith("/memfd:"))).toEqual([expect.stringMatching(/\/diskswarm$/)]);
     expect(files).toContain("/memfd:libc.so.6 (deleted)");
     await deploy(scope, root, images[0].url.replace("//127.0.0.1:", "//imaging-server:"));
+  });
+
+  scopedTest("strip, which tools that make an initramfs run on everything, does it no harm", async (scope) => {
+    needTools("strip");
+    const root = emptyRoot(scope);
+    Bun.spawnSync(["strip", "-g", "-p", join(root, "diskswarm")], { stderr: "ignore" });
+    expect(await succeed(inRoot(scope, root, "--version"))).toMatch(/^diskswarm \d/);
   });
 
   scopedTest("a stack without a limit, a small one and a long command line are no trouble", async (scope) => {

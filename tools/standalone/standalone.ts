@@ -27,6 +27,9 @@ const READ_EXECUTE = 5;
 const TABLE_WORDS = 9;
 const LIBRARY_WORDS = 3;
 const LINKS_MAX = 40;
+/** Of the ELF header: e_shoff, and e_shnum with e_shstrndx. */
+const SECTIONS_OFFSET_AT = 40;
+const SECTION_COUNT_AT = 60;
 
 /** Something that the kernel is to map. */
 interface Part {
@@ -177,7 +180,10 @@ function packLibraries(libraries: readonly Elf[], address: number): { bytes: Buf
   return { bytes, table };
 }
 
-/** The original file with the parts behind it and an ELF header that names them. */
+/**
+ * The original file with the parts behind it and an ELF header that names them. The header names no sections any more:
+ * strip would throw away what is in none of them, as tools that make an initramfs or packages run it, and so it refuses.
+ */
 function assemble(elf: Elf, start: number, parts: readonly Part[], entry: number): Buffer {
   const appendedAt = align(elf.bytes.length);
   const offsetOf = (address: number) => appendedAt + address - start;
@@ -204,6 +210,8 @@ function assemble(elf: Elf, start: number, parts: readonly Part[], entry: number
   file.writeBigUInt64LE(BigInt(entry), 24);
   file.writeBigUInt64LE(BigInt(headersAt), 32);
   file.writeUInt16LE(headers.length / PROGRAM_HEADER_BYTES, 56);
+  file.fill(0, SECTIONS_OFFSET_AT, SECTIONS_OFFSET_AT + 8);
+  file.fill(0, SECTION_COUNT_AT, SECTION_COUNT_AT + 4);
   return Buffer.concat([file, headers]);
 }
 
