@@ -72,3 +72,14 @@ export const DISCOVERY_MESSAGE_BYTES_MAX = 1400;
 export const DISCOVERY_HASHES_MAX = 20;
 /** Local discovery messages looked at per second: a fleet of 10,000 sends 33, a flood must not cost a core. */
 export const DISCOVERY_MESSAGES_PER_SECOND_MAX = 200;
+
+/** Largest plan that a node reads: a URL, a rule and a few options stay far below. */
+export const PLAN_BYTES_MAX = 64 * KiB;
+/** Largest report of a node: its texts are cut to 1,100 characters together, of three bytes each at worst. */
+export const NODE_REPORT_BYTES_MAX = 8 * KiB;
+/** Nodes that a server remembers: as many as its tracker keeps peers of one swarm, about 1 KiB each. */
+export const FLEET_NODES_MAX = 20_000;
+/** Who may watch events at once: a few admins and a dashboard; each holds one of the handovers. */
+export const EVENT_WATCHERS_MAX = 32;
+/** Events that wait for one watcher who does not read, about 300 bytes each. */
+export const EVENTS_WAITING_MAX = 1000;

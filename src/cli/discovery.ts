@@ -9,6 +9,7 @@ import { Announcer } from "../tracker/announcer.ts";
 import { LocalDiscovery } from "../tracker/lsd.ts";
 import { VERSION } from "../version.ts";
 import type { Output } from "./output.ts";
+import { isLoopback } from "./peer-argument.ts";
 
 export interface DiscoveryOptions {
   readonly infoHash: Uint8Array;
@@ -112,10 +113,6 @@ export class Discovery {
     if (trouble === null) this.options.output.log("debug", `tracker ${url}: answers again`);
     else this.options.output.warning("tracker", `tracker ${url}: ${trouble}; trying again`);
   }
-}
-
-function isLoopback(listen: string | null): boolean {
-  return listen !== null && (listen.startsWith("127.") || listen === "::1");
 }
 
 /** `-DS0100-` and 12 random bytes, as BEP 20 has it. */

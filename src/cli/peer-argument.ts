@@ -30,6 +30,11 @@ export function listenOption(help = "address of this machine to listen on"): Opt
   return value({ placeholder: "ADDR", help, expected, parse: canonicalHost, fallbackText: "all, IPv4 and IPv6" });
 }
 
+/** Whether nobody but this machine reaches that address; null stands for all addresses. */
+export function isLoopback(listen: string | null): boolean {
+  return listen !== null && (listen.startsWith("127.") || listen === "::1");
+}
+
 /** Looks names up. A name that is unknown is a warning: other peers may still be found. */
 export async function resolvePeers(peers: readonly HostAndPort[], output: Output): Promise<PeerAddress[]> {
   const found = await Promise.all(peers.map((peer) => resolvePeer(peer, output)));

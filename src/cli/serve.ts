@@ -4,15 +4,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ExitCode } from "../errors.ts";
 import type { PeerStats } from "../peer/api.ts";
-import { startServer } from "../server/http.ts";
+import { AFTER_ACTIONS } from "../boot/init/command-line.ts";
+import { parseTargetRule } from "../boot/init/target-rule.ts";
+import type { FleetEvent } from "../server/fleet.ts";
+import { type Server, startServer } from "../server/http.ts";
 import { urlPath } from "../server/torrents.ts";
 import { withoutSource } from "../torrent/create.ts";
-import type { Tracker } from "../tracker/tracker.ts";
+import { ServerBeacon } from "../tracker/server-beacon.ts";
 import { formatBytes } from "../units.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { compressOption, memoryOption, poolBytes } from "./memory.ts";
-import { choice, duration, flag, type OptionTable, port } from "./options.ts";
-import { listenOption } from "./peer-argument.ts";
+import { nodeValues } from "./node-options.ts";
+import { choice, duration, flag, type OptionTable, port, repeated, value } from "./options.ts";
+import type { Output } from "./output.ts";
+import { isLoopback, listenOption } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
 import { localHosts, reachableHosts } from "./reachable.ts";
 import { Seeding } from "./seeding.ts";
@@ -31,6 +36,21 @@ const OPTIONS = {
   compress: compressOption(),
   io: choice(["auto", "uring", "epoll"], "how to talk to the kernel", "auto"),
   direct: choice(["auto", "on", "off"], "read past the page cache (O_DIRECT)", "auto"),
+  target: value({
+    placeholder: "RULE",
+    help: "the disk that nodes write (see init --help); their own command line wins",
+    expected: "a target rule such as auto, /dev/sda or model=Samsung*,size>=200G (see diskswarm init --help)",
+    parse: (word) => (typeof parseTargetRule(word) === "string" ? null : word),
+  }),
+  after: choice(AFTER_ACTIONS, "what nodes do when their disk is proven; their own command line wins"),
+  nodeOption: repeated(
+    value({
+      placeholder: "NAME=VALUE",
+      help: "an option of deploy for the nodes, such as memory=32M",
+      expected: "NAME=VALUE with the name of an option of deploy",
+      parse: parseNodeOption,
+    }),
+  ),
   timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
 } satisfies OptionTable;
 
@@ -68,6 +88,8 @@ with exit code 130.`,
 async function runServe(context: ServeContext, folder: string): Promise<ExitCode> {
   const { options, output, signal } = context;
   const memoryBytes = poolBytes(options.memory);
+  const nodeOptions = Object.fromEntries(options.nodeOption);
+  nodeValues(nodeOptions, "--node-option");
   const images: ServedImage[] = [];
   for (const word of context.arguments) {
     const image = await prepareImage(word, folder, { timeoutMs: options.timeout, signal, output });
@@ -83,20 +105,50 @@ async function runServe(context: ServeContext, folder: string): Promise<ExitCode
       bytes: new Uint8Array(withoutSource(bytes)),
       metainfo,
     })),
+    plan: { target: options.target, after: options.after, options: nodeOptions },
+    onNodeEvent: (event) => tellNode(output, event),
   });
+  const beacon = await startBeacon(context, server);
   try {
     await seedAll(context, images, server, memoryBytes);
   } finally {
+    beacon?.stop();
     await server.stop();
   }
   return ExitCode.interrupted;
+}
+
+/** Answers nodes that know no server, unless this one is for its own machine. */
+async function startBeacon({ options, output }: ServeContext, server: Server): Promise<ServerBeacon | null> {
+  const { listen } = options;
+  if (isLoopback(listen)) return null;
+  const isWildcard = listen === null || listen === "0.0.0.0" || listen === "::";
+  const beacon = new ServerBeacon({
+    httpPort: server.httpPort,
+    hosts: isWildcard ? undefined : [listen],
+    onWarning: (message) => output.log("debug", message),
+  });
+  await beacon.start();
+  return beacon;
+}
+
+/** A line for each node that ended, well or not; everything as an event. */
+function tellNode(output: Output, { id, phase, message, code, target, timeMs: _timeMs, ...rest }: FleetEvent): void {
+  output.event("node", { id, phase, message, code, target, ...rest });
+  if (phase === "done") output.line(`node ${id}: done, ${target ?? "its disk"} is proven`);
+  if (phase === "failed") output.log("warning", `node ${id}: ${message ?? code ?? "failed"}`);
+}
+
+function parseNodeOption(word: string): readonly [string, string] | null {
+  const match = /^([a-z][a-z-]*)=(.*)$/s.exec(word);
+  return match === null ? null : [match[1]!, match[2]!];
 }
 
 /** Seeds until the signal; the first seeder that fails ends it all. */
 async function seedAll(
   context: ServeContext,
   images: readonly ServedImage[],
-  server: Tracker,
+  server: Server,
   memoryBytes: number,
 ): Promise<void> {
   const { output, signal } = context;
@@ -141,7 +193,7 @@ function startSeeding(
   { options, given, output }: ServeContext,
   image: ServedImage,
   index: number,
-  server: Tracker,
+  server: Server,
   memoryBytes: number,
   onProgress: (stats: PeerStats) => void,
 ): Seeding {
@@ -179,7 +231,7 @@ function sumOf(all: readonly PeerStats[]): PeerStats {
 function tellStart(
   { options, output }: ServeContext,
   images: readonly ServedImage[],
-  server: Tracker,
+  server: Server,
   ports: readonly number[],
 ): void {
   const bases = reachableHosts(options.listen).map((host) => `http://${host}:${server.httpPort}`);

@@ -5,6 +5,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { ExitCode, Failure } from "../errors.ts";
 import { TORRENT_BYTES_MAX } from "../limits.ts";
+import { pause } from "../pause.ts";
 import { isMagnet, parseMagnet } from "../torrent/magnet.ts";
 import { parseMetainfo } from "../torrent/metainfo.ts";
 import type { Metainfo } from "../torrent/types.ts";
@@ -150,16 +151,4 @@ function reasonOf(error: unknown): string {
   if (code === "ConnectionRefused" || code === "ECONNREFUSED") return "connection refused";
   if (code === "FailedToOpenSocket" || code === "ENOTFOUND") return "the host is unknown or cannot be reached";
   return message;
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(finish, ms);
-    signal.addEventListener("abort", finish, { once: true });
-    function finish() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", finish);
-      resolve();
-    }
-  });
 }

@@ -1,8 +1,11 @@
 /**
- * What `serve` listens with: the tracker (HTTP and UDP) and, on the same HTTP port, the torrents and a summary.
+ * What `serve` listens with: the tracker (HTTP and UDP) and, on the same HTTP port, the torrents, a summary and what
+ * nodes talk to.
  */
 import { splitUrl } from "../tracker/http.ts";
 import { startTracker, type Tracker } from "../tracker/tracker.ts";
+import { NodesApi, type PlanDefaults } from "./api.ts";
+import type { FleetEvent } from "./fleet.ts";
 import { type ServedTorrent, TorrentShelf } from "./torrents.ts";
 
 export interface ServerOptions {
@@ -14,12 +17,23 @@ export interface ServerOptions {
   readonly udpPort: number;
   /** What is handed out, and the only torrents that are tracked. */
   readonly torrents: readonly ServedTorrent[];
+  readonly plan: PlanDefaults;
+  /** A node reported something. */
+  readonly onNodeEvent: (event: FleetEvent) => void;
 }
 
+/** A running server. `stop` ends it with all its connections. */
+export type Server = Pick<Tracker, "httpPort" | "udpPort" | "counts" | "stop">;
+
 /** Starts it all. Throws a Failure where a port is taken, the address is not ours or two torrents have one name. */
-export function startServer(options: ServerOptions): Promise<Tracker> {
+export async function startServer(options: ServerOptions): Promise<Server> {
   const shelf = new TorrentShelf(options.torrents);
-  return startTracker({
+  const nodes = new NodesApi({
+    plan: options.plan,
+    torrentUrls: (request) => shelf.urls(request),
+    onEvent: options.onNodeEvent,
+  });
+  const tracker = await startTracker({
     listen: options.listen,
     httpPort: options.httpPort,
     udpPort: options.udpPort,
@@ -28,7 +42,16 @@ export function startServer(options: ServerOptions): Promise<Tracker> {
     route: (request) => {
       const { path } = splitUrl(request.url);
       if (path === "/" && (request.method === "GET" || request.method === "HEAD")) return shelf.summary(request);
-      return shelf.handle(path, request);
+      return nodes.handle(path, request) ?? shelf.handle(path, request);
     },
   });
+  return {
+    httpPort: tracker.httpPort,
+    udpPort: tracker.udpPort,
+    counts: (infoHash) => tracker.counts(infoHash),
+    stop: async () => {
+      nodes.stop();
+      await tracker.stop();
+    },
+  };
 }

@@ -88,6 +88,12 @@ export class TorrentShelf {
     return new Response(`${[head, ...lines].join("\n")}\n`, { headers: { ...TEXT, "Cache-Control": "no-store" } });
   }
 
+  /** Where the torrents are, by the name that the request called this server; null where it called it by none. */
+  urls(request: Request): string[] | null {
+    const host = hostOf(request);
+    return host === null ? null : [...this.#entries.keys()].map((name) => `http://${host}${urlPath(name)}`);
+  }
+
   #find(file: string): Entry | null {
     if (!file.endsWith(SUFFIX)) return null;
     try {

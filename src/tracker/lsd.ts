@@ -13,8 +13,8 @@ import { formatMessage, parseMessage } from "./lsd-message.ts";
 import { type InterfaceAddress, interfaceAddresses, sharePrefix } from "./own-address.ts";
 
 export interface LocalDiscoveryOptions {
-  /** A peer of the same link that has or wants a torrent that was added. */
-  readonly onPeer: (infoHash: string, peer: PeerAddress) => void;
+  /** A peer of the same link that has or wants a torrent that was added. `sender` is the same in all messages of one sender. */
+  readonly onPeer: (infoHash: string, peer: PeerAddress, sender: string) => void;
   /** Something does not work; discovery goes on without it. */
   readonly onWarning: (message: string) => void;
   /** Interface addresses to use, for example of `--listen`; default: all but loopback. */
@@ -42,6 +42,7 @@ export class LocalDiscovery {
   readonly #groupPort: number;
   readonly #cookie = randomBytes(8).toHex();
   readonly #torrents = new Map<string, Announced>();
+  readonly #heard = new Set<string>();
   readonly #listeners: Socket[] = [];
   readonly #senders: { socket: Socket; family: Family }[] = [];
   #interfaces: InterfaceAddress[] = [];
@@ -72,6 +73,16 @@ export class LocalDiscovery {
 
   remove(infoHash: string): void {
     this.#torrents.delete(infoHash.toLowerCase());
+  }
+
+  /** Hears of that torrent from now on without announcing it. */
+  listen(infoHash: string): void {
+    this.#heard.add(infoHash.toLowerCase());
+  }
+
+  /** Announces that torrent once, now, on every interface. How often is the caller's to bound. */
+  say(infoHash: string, port: number): void {
+    this.#send([infoHash.toLowerCase()], port);
   }
 
   stop(): void {
@@ -163,7 +174,9 @@ export class LocalDiscovery {
     if (message === null || message.cookie === this.#cookie || !this.#isOnLink(from.address)) return;
     const peer = makeAddress(from.address, message.port);
     if (peer === null) return;
-    for (const infoHash of message.infoHashes) if (this.#torrents.has(infoHash)) this.#options.onPeer(infoHash, peer);
+    for (const infoHash of message.infoHashes)
+      if (this.#torrents.has(infoHash) || this.#heard.has(infoHash))
+        this.#options.onPeer(infoHash, peer, message.cookie ?? from.address);
   }
 
   #isFlooded(): boolean {

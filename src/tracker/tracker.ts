@@ -8,6 +8,7 @@ import { EventFd } from "../kernel/eventfd.ts";
 import * as libc from "../kernel/libc.ts";
 import { closeListener, type Listener, tryBindUdp, tryListenTcp } from "../kernel/sockets.ts";
 import { startWorker } from "../kernel/threads.ts";
+import { NODE_REPORT_BYTES_MAX } from "../limits.ts";
 import { createMailboxMemory, Mailbox } from "../peer/mailbox.ts";
 import { randomBytes } from "../random-bytes.ts";
 import { splitUrl } from "./http.ts";
@@ -28,7 +29,7 @@ export interface TrackerOptions {
   /** Info-hashes (40 hex digits) that are tracked where it is not open. */
   readonly allowed: Iterable<string>;
   /** Answers what is not the tracker's: null becomes 404. */
-  readonly route?: (request: Request) => Response | null;
+  readonly route?: (request: Request) => Response | Promise<Response> | null;
   /** Instead of 10 s: a client that has not sent a whole request after this long is dropped. */
   readonly idleMs?: number;
 }
@@ -49,8 +50,6 @@ export interface Tracker {
 }
 
 const IDLE_MS = 10_000;
-/** Nothing here takes a body. */
-const REQUEST_BODY_BYTES_MAX = 1024;
 /** Info-hashes of one message: a third of the mailbox. */
 const HASHES_PER_MESSAGE = 2000;
 /** A mailbox that is full is tried again after this: the thread reads it between two completions. */
@@ -190,9 +189,11 @@ class TrackerHandle implements Tracker {
     return Bun.serve({
       unix: `\0${name}`,
       development: false,
-      maxRequestBodySize: REQUEST_BODY_BYTES_MAX,
+      maxRequestBodySize: NODE_REPORT_BYTES_MAX,
       fetch: async (request) =>
-        (await this.#statsPage(request)) ?? route?.(request) ?? new Response("nothing is here\n", { status: 404 }),
+        (await this.#statsPage(request)) ??
+        (await route?.(request)) ??
+        new Response("nothing is here\n", { status: 404 }),
       error: (error: Error) => {
         // No request may make a handler throw: one that does is a bug, and must not be hidden behind a 500.
         endOnBug(error);

@@ -1,9 +1,8 @@
 /** What `serve` answers over HTTP, on real sockets. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
-import { startServer } from "../../src/server/http.ts";
+import { type Server, startServer } from "../../src/server/http.ts";
 import { parseMetainfo } from "../../src/torrent/metainfo.ts";
-import type { Tracker } from "../../src/tracker/tracker.ts";
 
 /** A plain torrent of one piece; `tracker` empty: it names none. */
 function torrent(name: string, tracker = "") {
@@ -15,10 +14,11 @@ function torrent(name: string, tracker = "") {
 
 const first = torrent("class room");
 const second = torrent("lab", "http://10.0.0.1:6969/announce");
-let server: Tracker;
+const NO_NODES = { plan: { target: null, after: null, options: {} }, onNodeEvent: () => undefined };
+let server: Server;
 let base: string;
 beforeAll(async () => {
-  server = await startServer({ listen: "127.0.0.1", httpPort: 0, udpPort: 0, torrents: [first, second] });
+  server = await startServer({ listen: "127.0.0.1", httpPort: 0, udpPort: 0, torrents: [first, second], ...NO_NODES });
   base = `http://127.0.0.1:${server.httpPort}`;
 });
 afterAll(() => server.stop());
@@ -120,12 +120,14 @@ test("/ names the images and what to type; the tracker serves these torrents onl
   expect(reply).toContain("does not serve");
 });
 
-test("two torrents of one name, and names that are no file names, are refused", () => {
+test("two torrents of one name, and names that are no file names, are refused", async () => {
   for (const torrents of [
     [first, first],
     [{ ...first, name: "a/b" }],
     [{ ...first, name: ".." }],
     [{ ...first, name: "" }],
   ])
-    expect(() => startServer({ listen: "127.0.0.1", httpPort: 0, udpPort: 0, torrents })).toThrow(/name/);
+    await expect(startServer({ listen: "127.0.0.1", httpPort: 0, udpPort: 0, torrents, ...NO_NODES })).rejects.toThrow(
+      /name/,
+    );
 });

@@ -1,0 +1,309 @@
+/**
+ * A node's work, from the kernel's command line to the disk that is proven and what follows: find the server, ask it
+ * what to do, choose the disk, deploy, and go on as told.
+ *
+ * A machine that stops has nobody beside it. So what trying again can mend is tried again for ever (no server, no
+ * plan, nobody to fetch from), with longer and longer pauses; what it cannot mend (no disk fits, a wrong key, a disk
+ * that fails) stays on the consoles and at the server until the plan or the disks change. Nothing follows a
+ * deployment that is not proven.
+ */
+import { endMachine, type PowerAction, runShell } from "../boot/init/after.ts";
+import { askServer, findPlan, NoPlan } from "../boot/init/ask-plan.ts";
+import { isAbsurd, setClock } from "../boot/init/clock.ts";
+import type { AfterAction, ParsedCommandLine } from "../boot/init/command-line.ts";
+import { type Disk, readDisks } from "../boot/init/disks.ts";
+import { disksKey, type FoundTarget, findTarget, TargetRefusal } from "../boot/init/find-target.ts";
+import type { Machine } from "../boot/init/machine.ts";
+import { Reporter } from "../boot/init/reporter.ts";
+import { parseTargetRule, type TargetRule } from "../boot/init/target-rule.ts";
+import { needsOf } from "../disk/target.ts";
+import { ExitCode, Failure, usageError } from "../errors.ts";
+import { pause } from "../pause.ts";
+import type { PeerStats } from "../peer/api.ts";
+import { formatBytes } from "../units.ts";
+import { VERSION } from "../version.ts";
+import { DeployRun } from "./deploy-run.ts";
+import { poolBytes } from "./memory.ts";
+import { nodeValues } from "./node-options.ts";
+import type { Done, Output } from "./output.ts";
+import { RateMeter } from "./rate.ts";
+import { loadTorrentArgument, type TorrentArgument } from "./torrent-argument.ts";
+
+export interface NodeOptions {
+  readonly commandLine: ParsedCommandLine;
+  readonly machine: Machine;
+  /** What the command's own line says is to follow; null: the kernel's, then the plan's. */
+  readonly after: AfterAction | null;
+  /** The machine is ours: its clock is set and it is rebooted. */
+  readonly isOurs: boolean;
+  readonly output: Output;
+  readonly signal: AbortSignal;
+}
+
+/** What is to be done, put together from the command line and the plan. */
+interface Task {
+  readonly torrent: string;
+  readonly target: TargetRule;
+  readonly after: AfterAction;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+const AUTO = parseTargetRule("auto") as TargetRule;
+const AFTER_DEFAULT: AfterAction = "reboot";
+
+/** Between two tries, doubled from the first to the last: a server that restarts is found soon, one that is off is not flooded. */
+const RETRY_MIN_MS = 2_000;
+const RETRY_MAX_MS = 30_000;
+/** A torrent's URL is asked for that long before the plan is asked for again. */
+const TORRENT_TIMEOUT_MS = 20_000;
+/** A node goes on serving others no longer than this: one that hangs must not keep the whole room. */
+const LINGER_MAX_MS = 600_000;
+/** How often a message that stands is told again, and how often is looked whether something changed. */
+const REPEAT_MS = 60_000;
+const POLL_MS = 15_000;
+/** A reason must be readable before the machine goes. */
+const EMERGENCY_DELAY_MS = 15_000;
+const FLUSH_MS = 5_000;
+
+export class NodeRun {
+  private readonly reporter: Reporter;
+  /** Origin of the server that gave the plan, and the plan as it was. */
+  private server: string | null;
+  private planText: string | null = null;
+  private told = { message: "", timeMs: 0 };
+
+  constructor(private readonly options: NodeOptions) {
+    const { machine, signal, output, commandLine } = options;
+    this.reporter = new Reporter(machine.id, signal, (line) => output.log("debug", line));
+    const { server, torrent } = commandLine.settings;
+    this.server = server ?? (torrent !== null && /^https?:/i.test(torrent) ? new URL(torrent).origin : null);
+  }
+
+  /** Ends with exit code 0 where the machine is not ours to end, and never where it is and all went well. */
+  async run(): Promise<ExitCode> {
+    const { signal, isOurs } = this.options;
+    this.begin();
+    for (let retryMs = RETRY_MIN_MS; ; retryMs = Math.min(2 * retryMs, RETRY_MAX_MS)) {
+      try {
+        const after = await this.attempt();
+        if (after === null) return ExitCode.interrupted;
+        return await this.finish(after);
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        if (signal.aborted) return ExitCode.interrupted;
+        const mayHelp = error.exitCode === ExitCode.nothingToFetch;
+        if (!mayHelp && !isOurs) throw error;
+        this.tellFailure(error);
+        if (mayHelp) await pause(retryMs, signal);
+        else {
+          await this.hold(error);
+          retryMs = RETRY_MIN_MS;
+        }
+        if (signal.aborted) return ExitCode.interrupted;
+      }
+    }
+  }
+
+  private begin(): void {
+    const { machine, output } = this.options;
+    const { id, serial, product, address } = machine;
+    const who = [product, serial === null ? null : `serial ${serial}`, id, address].filter((part) => part !== null);
+    output.start(`diskswarm ${VERSION} on ${who.join(", ")}`, { command: "init", ...machine });
+    this.reporter.tell({
+      phase: "booted",
+      version: VERSION,
+      ...(serial === null ? {} : { serial }),
+      ...(product === null ? {} : { product }),
+      ...(address === null ? {} : { address }),
+    });
+    this.reporter.server = this.server;
+  }
+
+  /** One try. Returns what is to follow the proof; null where it was interrupted before it. */
+  private async attempt(): Promise<AfterAction | null> {
+    const { output, signal } = this.options;
+    const task = await this.plan();
+    const { values, portWasGiven } = nodeValues(task.options, "the plan or the kernel command line");
+    const memoryBytes = poolBytes(values.memory);
+    const torrent = await loadTorrentArgument(task.torrent, { timeoutMs: TORRENT_TIMEOUT_MS, signal, output });
+    this.reporter.tell({ phase: "plan", image: imageName(torrent), message: `target ${task.target.text}` });
+    const { path, disk } = await this.target(task.target, torrent);
+    const lingering = new AbortController();
+    let lingerTimer: Timer | undefined;
+    const code = await new DeployRun({
+      torrent,
+      target: path,
+      options: values,
+      memoryBytes,
+      portWasGiven,
+      output,
+      signal: AbortSignal.any([signal, lingering.signal]),
+      onStats: this.progressTeller(),
+      onProven: (done) => {
+        lingerTimer = setTimeout(() => lingering.abort(), LINGER_MAX_MS);
+        this.tellProven(done, torrent, path, disk);
+      },
+    })
+      .run()
+      .finally(() => clearTimeout(lingerTimer));
+    return code === ExitCode.done ? task.after : null;
+  }
+
+  /** What to do: the command line's own words before the plan's, the plan's before what goes without saying. */
+  private async plan(): Promise<Task> {
+    const { commandLine, machine, after, signal } = this.options;
+    const { settings, problems } = commandLine;
+    if (problems.length > 0) throw usageError(problems.join("; "));
+    const keyOption: Record<string, string> = settings.key === null ? {} : { key: settings.key };
+    if (settings.torrent !== null)
+      return {
+        torrent: settings.torrent,
+        target: settings.target ?? AUTO,
+        after: after ?? settings.after ?? AFTER_DEFAULT,
+        options: { ...settings.options, ...keyOption },
+      };
+    const found = await findPlan(settings.server, machine, signal);
+    this.server = found.server;
+    this.planText = found.text;
+    this.reporter.server = found.server;
+    await this.correctClock(found.dateMs);
+    const { plan } = found;
+    this.options.output.line(`${found.server} has a plan: ${plan.torrent}`);
+    return {
+      torrent: plan.torrent,
+      target: settings.target ?? plan.target ?? AUTO,
+      after: after ?? settings.after ?? plan.after ?? AFTER_DEFAULT,
+      options: { ...plan.options, ...settings.options, ...keyOption },
+    };
+  }
+
+  private async target(rule: TargetRule, torrent: TorrentArgument): Promise<FoundTarget> {
+    const { output, signal } = this.options;
+    const needs = torrent.file === null ? { bytes: 0, sectorBytes: null } : needsOf(torrent.file.metainfo);
+    const found = await findTarget({ rule, needs, signal, tell: (line) => output.line(line) });
+    const what = describe(found);
+    output.event("target", { path: found.path, rule: rule.text, ...(found.disk ?? {}) });
+    output.line(`the target is ${what}`);
+    this.reporter.tell({ phase: "target", target: what });
+    return found;
+  }
+
+  private async correctClock(dateMs: number | null): Promise<void> {
+    const { output, isOurs } = this.options;
+    if (dateMs === null || !isOurs || !isAbsurd(Date.now()) || isAbsurd(dateMs)) return;
+    const problem = await setClock(dateMs);
+    if (problem === null) output.line(`the clock was wrong and is now that of the server: ${new Date().toISOString()}`);
+    else output.warning("clock", `the clock is wrong and could not be set: ${problem}`);
+  }
+
+  private progressTeller(): (stats: PeerStats) => void {
+    const meter = new RateMeter();
+    return (stats) => {
+      if (stats.phase === "serve") return;
+      meter.add(stats.bytesFetched, performance.now());
+      const { bytesDone, bytesTotal, peers, phase } = stats;
+      const rateBytesPerSecond = Math.round(meter.bytesPerSecond);
+      this.reporter.tell({ phase: "progress", message: phase, bytesDone, bytesTotal, peers, rateBytesPerSecond });
+    };
+  }
+
+  private tellProven({ bytesTotal, seconds }: Done, torrent: TorrentArgument, path: string, disk: Disk | null): void {
+    this.reporter.tell({
+      phase: "done",
+      image: imageName(torrent),
+      target: describe({ path, disk }),
+      message: `proven and flushed after ${Math.round(seconds)} s`,
+      bytesDone: bytesTotal,
+      bytesTotal,
+    });
+  }
+
+  /** What stands on the consoles is told again now and then, not with every try. */
+  private tellFailure(error: Failure): void {
+    const nowMs = performance.now();
+    const isNew = error.message !== this.told.message;
+    if (!isNew && nowMs - this.told.timeMs < REPEAT_MS) return;
+    this.told = { message: error.message, timeMs: nowMs };
+    this.options.output.error(error.code, error.message);
+    if (error instanceof TargetRefusal) this.options.output.trace(error.table.join("\n"));
+    // Without a server there is nobody to tell; with one that has no plan yet the node is waiting, not broken.
+    if (error instanceof NoPlan || !isNew) return;
+    this.reporter.tell({ phase: "failed", code: error.code, message: error.message });
+  }
+
+  /** Stays with a failure until something changes: the plan, the disks, or whoever uses the shell. */
+  private async hold(error: Failure): Promise<void> {
+    const { commandLine, output, signal } = this.options;
+    const { shell, emergency } = commandLine.settings;
+    if (shell) {
+      await this.shell("a shell follows because of rd.shell; leave it (exit) to try again");
+      return;
+    }
+    if (emergency !== null) {
+      output.line(`${emergency} follows in ${EMERGENCY_DELAY_MS / 1000} s because of rd.emergency`);
+      await pause(EMERGENCY_DELAY_MS, signal);
+      if (!signal.aborted) await this.end(emergency);
+    }
+    const disks = disksKey(readDisks());
+    output.line("this machine waits until the plan or its disks change; switch it off, or add rd.shell for a shell");
+    for (;;) {
+      await pause(POLL_MS, signal);
+      if (signal.aborted) return;
+      if (disksKey(readDisks()) !== disks) return output.line("the disks have changed: trying again");
+      if (await this.planHasChanged()) return output.line("the plan has changed: trying again");
+      this.tellFailure(error);
+    }
+  }
+
+  private async planHasChanged(): Promise<boolean> {
+    const { machine, signal, output, commandLine } = this.options;
+    if (this.server === null || commandLine.settings.torrent !== null || commandLine.problems.length > 0) return false;
+    try {
+      return (await askServer(this.server, machine, signal)).text !== this.planText;
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      output.log("debug", error.message);
+      return false;
+    }
+  }
+
+  /** The disk is proven, and nothing but this is left to do. */
+  private async finish(after: AfterAction): Promise<ExitCode> {
+    const { output, isOurs } = this.options;
+    if (!isOurs) {
+      output.line(`done; no ${after} follows, since this is no initramfs (--after ${after} does it all the same)`);
+      return ExitCode.done;
+    }
+    if (after === "shell") {
+      await this.shell("the disk is done; leave this shell (exit) to reboot");
+      return this.end("reboot");
+    }
+    return this.end(after === "poweroff" ? "poweroff" : "reboot");
+  }
+
+  private async end(action: PowerAction): Promise<never> {
+    this.options.output.line(`${action} follows`);
+    if (action !== "halt") this.reporter.tell({ phase: action === "reboot" ? "rebooting" : action });
+    await this.reporter.flush(FLUSH_MS);
+    return endMachine(action);
+  }
+
+  private async shell(words: string): Promise<void> {
+    const { output } = this.options;
+    this.reporter.tell({ phase: "shell", message: words });
+    output.line(words);
+    const problem = await runShell();
+    if (problem !== null) output.warning("shell", problem);
+    if (problem !== null) await pause(REPEAT_MS, this.options.signal);
+  }
+}
+
+function imageName({ name, infoHash }: TorrentArgument): string {
+  return name ?? infoHash.toHex();
+}
+
+function describe({ path, disk }: FoundTarget): string {
+  if (disk === null) return path;
+  const words = [disk.model, disk.serial === "" ? "" : `serial ${disk.serial}`, formatBytes(disk.sizeBytes)];
+  return `${path} (${words.filter((word) => word !== "").join(", ")})`;
+}
