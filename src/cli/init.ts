@@ -25,11 +25,13 @@ export const init = defineCommand({
   arguments: "",
   summary: "what a node runs that boots to be imaged",
   details: `
-The kernel command line says what to do, or the server that it names, that DHCP names or that answers on the link:
+The kernel command line says what to do, or a server: the one that it names, that DHCP names, or that
+answers on the link.
   diskswarm.server=URL         ask this server for the plan
   diskswarm.torrent=URL        deploy this torrent (or magnet link), whatever the plan
-  diskswarm.target=RULE        the disk: a path, or of serial=, wwn=, model= (with * and ?), size>=, size<= and auto
-                               (the smallest that fits) one or more, parted by commas; without any: auto
+  diskswarm.target=RULE        the disk: a path, serial=, wwn=, model= (with * and ?), size>=, size<=,
+                               auto (the smallest that fits), or several of these parted by commas;
+                               without any: auto
   diskswarm.after=ACTION       ${AFTER_ACTIONS.join(", ")}; without any: reboot
   diskswarm.key=BASE64         the torrent must be signed with this key
   diskswarm.debug              tell more

@@ -38,6 +38,9 @@ export interface NodeOptions {
   readonly isOurs: boolean;
   readonly output: Output;
   readonly signal: AbortSignal;
+  /** What becomes of the machine; tests have another. */
+  readonly machineEnd?: (action: PowerAction) => Promise<never>;
+  readonly times?: Partial<NodeTimes>;
 }
 
 /** What is to be done, put together from the command line and the plan. */
@@ -51,18 +54,33 @@ interface Task {
 const AUTO = parseTargetRule("auto") as TargetRule;
 const AFTER_DEFAULT: AfterAction = "reboot";
 
-/** Between two tries, doubled from the first to the last: a server that restarts is found soon, one that is off is not flooded. */
-const RETRY_MIN_MS = 2_000;
-const RETRY_MAX_MS = 30_000;
+/** How long a node waits, in ms. */
+export interface NodeTimes {
+  /** Between two tries, doubled from the first to the last: a server that restarts is found soon, one that is off is not flooded. */
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+  /** How often is looked whether what holds the node up has changed. */
+  readonly pollMs: number;
+  /** How often a message that stands is told again. */
+  readonly repeatMs: number;
+  /** A node goes on serving others no longer than this: one that hangs must not keep the whole room. */
+  readonly lingerMaxMs: number;
+  /** A reason must be readable before the machine goes. */
+  readonly emergencyDelayMs: number;
+}
+
+const TIMES: NodeTimes = {
+  retryMinMs: 2_000,
+  retryMaxMs: 30_000,
+  pollMs: 15_000,
+  repeatMs: 60_000,
+  lingerMaxMs: 600_000,
+  emergencyDelayMs: 15_000,
+};
+
 /** A torrent's URL is asked for that long before the plan is asked for again. */
 const TORRENT_TIMEOUT_MS = 20_000;
-/** A node goes on serving others no longer than this: one that hangs must not keep the whole room. */
-const LINGER_MAX_MS = 600_000;
-/** How often a message that stands is told again, and how often is looked whether something changed. */
-const REPEAT_MS = 60_000;
-const POLL_MS = 15_000;
-/** A reason must be readable before the machine goes. */
-const EMERGENCY_DELAY_MS = 15_000;
+/** How long the last words to the server may take. */
 const FLUSH_MS = 5_000;
 
 export class NodeRun {
@@ -70,11 +88,13 @@ export class NodeRun {
   /** Origin of the server that gave the plan, and the plan as it was. */
   private server: string | null;
   private planText: string | null = null;
+  private readonly times: NodeTimes;
   private told = { message: "", timeMs: 0 };
 
   constructor(private readonly options: NodeOptions) {
     const { machine, signal, output, commandLine } = options;
     this.reporter = new Reporter(machine.id, signal, (line) => output.log("debug", line));
+    this.times = { ...TIMES, ...options.times };
     const { server, torrent } = commandLine.settings;
     this.server = server ?? (torrent !== null && /^https?:/i.test(torrent) ? new URL(torrent).origin : null);
   }
@@ -82,8 +102,9 @@ export class NodeRun {
   /** Ends with exit code 0 where the machine is not ours to end, and never where it is and all went well. */
   async run(): Promise<ExitCode> {
     const { signal, isOurs } = this.options;
+    const { retryMinMs, retryMaxMs } = this.times;
     this.begin();
-    for (let retryMs = RETRY_MIN_MS; ; retryMs = Math.min(2 * retryMs, RETRY_MAX_MS)) {
+    for (let retryMs = retryMinMs; ; retryMs = Math.min(2 * retryMs, retryMaxMs)) {
       try {
         const after = await this.attempt();
         if (after === null) return ExitCode.interrupted;
@@ -97,7 +118,7 @@ export class NodeRun {
         if (mayHelp) await pause(retryMs, signal);
         else {
           await this.hold(error);
-          retryMs = RETRY_MIN_MS;
+          retryMs = retryMinMs;
         }
         if (signal.aborted) return ExitCode.interrupted;
       }
@@ -140,7 +161,7 @@ export class NodeRun {
       signal: AbortSignal.any([signal, lingering.signal]),
       onStats: this.progressTeller(),
       onProven: (done) => {
-        lingerTimer = setTimeout(() => lingering.abort(), LINGER_MAX_MS);
+        lingerTimer = setTimeout(() => lingering.abort(), this.times.lingerMaxMs);
         this.tellProven(done, torrent, path, disk);
       },
     })
@@ -222,7 +243,7 @@ export class NodeRun {
   private tellFailure(error: Failure): void {
     const nowMs = performance.now();
     const isNew = error.message !== this.told.message;
-    if (!isNew && nowMs - this.told.timeMs < REPEAT_MS) return;
+    if (!isNew && nowMs - this.told.timeMs < this.times.repeatMs) return;
     this.told = { message: error.message, timeMs: nowMs };
     this.options.output.error(error.code, error.message);
     if (error instanceof TargetRefusal) this.options.output.trace(error.table.join("\n"));
@@ -240,14 +261,14 @@ export class NodeRun {
       return;
     }
     if (emergency !== null) {
-      output.line(`${emergency} follows in ${EMERGENCY_DELAY_MS / 1000} s because of rd.emergency`);
-      await pause(EMERGENCY_DELAY_MS, signal);
+      output.line(`${emergency} follows in ${this.times.emergencyDelayMs / 1000} s because of rd.emergency`);
+      await pause(this.times.emergencyDelayMs, signal);
       if (!signal.aborted) await this.end(emergency);
     }
     const disks = disksKey(readDisks());
     output.line("this machine waits until the plan or its disks change; switch it off, or add rd.shell for a shell");
     for (;;) {
-      await pause(POLL_MS, signal);
+      await pause(this.times.pollMs, signal);
       if (signal.aborted) return;
       if (disksKey(readDisks()) !== disks) return output.line("the disks have changed: trying again");
       if (await this.planHasChanged()) return output.line("the plan has changed: trying again");
@@ -285,7 +306,7 @@ export class NodeRun {
     this.options.output.line(`${action} follows`);
     if (action !== "halt") this.reporter.tell({ phase: action === "reboot" ? "rebooting" : action });
     await this.reporter.flush(FLUSH_MS);
-    return endMachine(action);
+    return (this.options.machineEnd ?? endMachine)(action);
   }
 
   private async shell(words: string): Promise<void> {
@@ -294,7 +315,7 @@ export class NodeRun {
     output.line(words);
     const problem = await runShell();
     if (problem !== null) output.warning("shell", problem);
-    if (problem !== null) await pause(REPEAT_MS, this.options.signal);
+    if (problem !== null) await pause(this.times.repeatMs, this.options.signal);
   }
 }
 

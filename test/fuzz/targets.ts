@@ -3,6 +3,7 @@
  * something else than it promises, or where what it accepted breaks a property.
  */
 import type { SeededRandom } from "../harness/random.ts";
+import { fuzzCommandLine, fuzzEnvironmentFile, fuzzNodeReport, fuzzPlan, fuzzTargetRule } from "./boot.ts";
 import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
@@ -17,14 +18,19 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   announce: fuzzAnnounceQuery,
   bencode: fuzzBencode,
   bitfield: fuzzBitfield,
+  "command-line": fuzzCommandLine,
   "domain-map": fuzzDomainMap,
+  "environment-file": fuzzEnvironmentFile,
   extensions: fuzzExtensions,
   frames: fuzzFrames,
   handshake: fuzzHandshake,
   head: fuzzHttpHead,
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
+  "node-report": fuzzNodeReport,
   "partition-table": fuzzPartitionTable,
+  plan: fuzzPlan,
   ranges: fuzzRanges,
+  "target-rule": fuzzTargetRule,
   zstd: fuzzZstdFrame,
 };

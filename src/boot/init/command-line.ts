@@ -41,8 +41,8 @@ export interface ParsedCommandLine {
 }
 
 const PREFIX = "diskswarm.";
-/** Keys of our own; every option of a deployment is one besides. */
-const KEYS = ["server", "torrent", "target", "after", "key", "debug"] as const;
+/** Keys of our own; every option of a deployment is one besides. `sha256` is for the scripts that came before. */
+const KEYS = ["server", "torrent", "target", "after", "key", "debug", "sha256"] as const;
 
 /** Splits a command line into words, without their quotes. Nothing after a bare `--` is the kernel's. */
 export function splitCommandLine(text: string): string[] {
@@ -181,8 +181,8 @@ function originOf(text: string): string | null {
 /** What `serve` listens on unless it is told otherwise. */
 export const SERVER_PORT = 6969;
 
-/** `01-52-54-00-12-34-56` (hardware type first) or `52:54:00:12:34:56`; null where it is neither. */
+/** `01-52-54-00-12-34-56` (hardware type first) or `52:54:00:12:34:56`; null where it is neither, or no interface's own. */
 export function macOfBootif(text: string): string | null {
-  const match = /^(?:01[-:])?((?:[0-9a-f]{2}[-:]){5}[0-9a-f]{2})$/i.exec(text);
+  const match = /^(?:01[-:])?([0-9a-f][02468ace][-:](?:[0-9a-f]{2}[-:]){4}[0-9a-f]{2})$/i.exec(text);
   return match ? match[1]!.replaceAll("-", ":").toLowerCase() : null;
 }
