@@ -48,6 +48,7 @@ clock is left alone, unless --after is given.`,
     // Tools' answers go through files there, and not every initramfs has the folder.
     if (isNode) mkdirSync("/tmp", { recursive: true });
     const consoles = new Consoles(isNode && !output.settings.json ? consolePaths() : []);
+    if (consoles.missing.length > 0) output.log("debug", `no such console: ${consoles.missing.join(", ")}`);
     try {
       return await new NodeRun({
         commandLine,

@@ -23,14 +23,15 @@ export function consolePaths(sys = "/sys"): string[] {
 
 export class Consoles {
   readonly #fds: number[] = [];
+  /** Named on the command line, but not there: the kernel prints to them in its own way, if at all. */
+  readonly missing: string[] = [];
 
-  /** Opens those that can be opened: a console may be named on the command line and not be there. */
   constructor(paths: readonly string[]) {
     for (const path of paths) {
       try {
         this.#fds.push(openSync(path, constants.O_WRONLY | constants.O_NOCTTY | constants.O_NONBLOCK));
       } catch {
-        // The kernel prints to it in its own way; there is none of its devices to write to.
+        this.missing.push(path);
       }
     }
   }
