@@ -153,7 +153,7 @@ function compile(targetName: string | null, outfile: string): void {
 /** The same sources and packages give the same name, whether or not they lie in a git repository. */
 function buildId(): string {
   const hash = createHash("sha256");
-  for (const path of [...new Bun.Glob("src/**/*").scanSync(ROOT)].sort()) {
+  for (const path of [...new Bun.Glob("{src,initramfs}/**/*").scanSync(ROOT)].sort()) {
     hash.update(`${path}\0`).update(readFileSync(join(ROOT, path)));
   }
   return hash

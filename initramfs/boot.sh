@@ -1,0 +1,31 @@
+#!/bin/sh
+# PID 1 of a node once it is in the read-only image: drivers, network, then `diskswarm init`, which plans and deploys.
+# It never ends, since the kernel panics without PID 1.
+# Programs of others before busybox's of the same name.
+export PATH=/usr/bin:/usr/sbin:/bin:/sbin HOME=/root TERM=linux
+. /lib/diskswarm/common.sh
+. /lib/diskswarm/network.sh
+
+mount -t tmpfs -o mode=1777,nosuid,nodev tmp /tmp
+mount -t tmpfs -o mode=755,nosuid,nodev mnt /mnt
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
+
+coldplug
+# What shows itself later (USB, a controller that takes its time) gets its driver then.
+uevent /lib/diskswarm/hotplug.sh > /dev/null 2>&1 &
+# UEFI's boot entries are what efibootmgr changes.
+[ ! -d /sys/firmware/efi ] || { modprobe -q efivarfs; mount -t efivarfs efivarfs /sys/firmware/efi/efivars 2> /dev/null; }
+
+[ -e "$NET_ENV" ] || network_up
+[ ! -e "$NET_ENV" ] || keep_lease
+
+while :; do
+  # Its own session with the console as its terminal, so that Ctrl-C reaches it.
+  setsid -c /usr/bin/diskswarm init < /dev/console > /dev/console 2>&1
+  status=$?
+  [ $status -ne 0 ] || give_up "diskswarm init has ended, and did not reboot the machine"
+  say "diskswarm init ended with $status before its work was done; starting it again in 10 s"
+  if is_on rd.shell; then run_shell; else sleep 10; fi
+done

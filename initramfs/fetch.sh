@@ -1,0 +1,68 @@
+# Two stages: fetches the image from the server and checks it. Read by `.` in the first stage.
+
+# How long a transfer may stand still, in seconds.
+FETCH_IDLE_MAX=30
+
+# The server's URL without a path: named on the command line, or whoever told the machine by DHCP where to boot from.
+server_origin() {
+  local server NEXT_SERVER= BOOT_FILE=
+  [ ! -e "$NET_ENV" ] || . "$NET_ENV"
+  if ! server=$(argument diskswarm.server); then
+    case $BOOT_FILE in
+      http://*) server=$BOOT_FILE ;;
+      *) server=$NEXT_SERVER ;;
+    esac
+  fi
+  case $server in
+    '') return 1 ;;
+    http://*)
+      server=${server#http://}
+      echo "http://${server%%/*}"
+      ;;
+    # A host by itself, with or without a port.
+    \[*\] | *:*:*) server=${server#\[} && echo "http://[${server%\]}]:6969" ;;
+    \[*\]:* | *:*) echo "http://$server" ;;
+    *) echo "http://$server:6969" ;;
+  esac
+}
+
+# Fetches $1 to $2, going on where an earlier try ended. Status 1, with FETCH_PROBLEM set, where it did not get all of it.
+fetch_once() {
+  local pid size=0 now idle=0 ticks=0
+  wget -c -q -O "$2" "$1" 2> /run/diskswarm/wget.log &
+  pid=$!
+  while kill -0 $pid 2> /dev/null; do
+    sleep 1
+    now=$(stat -c %s "$2" 2> /dev/null || echo 0)
+    if [ "$now" = "$size" ]; then idle=$((idle + 1)); else idle=0; fi
+    size=$now ticks=$((ticks + 1))
+    [ $((ticks % 10)) != 0 ] || say "fetching $1: $((size / 1048576)) MiB so far"
+    [ $idle -lt $FETCH_IDLE_MAX ] || kill $pid 2> /dev/null
+  done
+  wait $pid && return
+  FETCH_PROBLEM=$(tail -n 1 /run/diskswarm/wget.log)
+  FETCH_PROBLEM=${FETCH_PROBLEM#wget: }
+  [ $idle -lt $FETCH_IDLE_MAX ] || FETCH_PROBLEM="nothing came for $FETCH_IDLE_MAX s"
+  return 1
+}
+
+# Fetches the image to $1, however long the server takes to come up. Only what has the right hash is used.
+fetch_image() {
+  local origin url wanted found wait=2
+  origin=$(server_origin) || give_up "no server is known: name it with diskswarm.server=http://SERVER:6969 on the kernel command line, or by DHCP's next-server"
+  case $origin in http://?*) ;; *) give_up "diskswarm.server=$(argument diskswarm.server) is no http URL" ;; esac
+  url=$origin/boot/root.squashfs
+  wanted=$(argument diskswarm.sha256) || wanted=$(cat /lib/diskswarm/root.sha256)
+  say "fetching $url"
+  while :; do
+    if fetch_once "$url" "$1"; then
+      found=$(sha256sum "$1" | cut -d ' ' -f 1)
+      [ "$found" != "$wanted" ] || return 0
+      rm -f "$1"
+      FETCH_PROBLEM="it has the SHA-256 $found where $wanted belongs to this initrd.img: take both from the same run of diskswarm initramfs"
+    fi
+    say "cannot use $url: ${FETCH_PROBLEM:-wget failed}; trying again in $wait s"
+    sleep $wait
+    [ $wait -ge 30 ] || wait=$((wait * 2))
+  done
+}

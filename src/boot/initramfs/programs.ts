@@ -1,0 +1,52 @@
+/**
+ * Which programs of others a node gets, and what for. Each is taken where it is installed and left out where it is not:
+ * the disk is deployed without any of them. Whoever builds is told what is left out, and which package has it.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { FileTree } from "./file-tree.ts";
+import type { Libraries } from "./libraries.ts";
+
+export const TOOL_SETS = ["all", "none"] as const;
+export type ToolSet = (typeof TOOL_SETS)[number];
+
+export interface NodeProgram {
+  readonly program: string;
+  /** Debian's package. */
+  readonly package: string;
+  /** What a node cannot do without it. */
+  readonly reason: string;
+}
+
+export const NODE_PROGRAMS: readonly NodeProgram[] = [
+  { program: "sfdisk", package: "fdisk", reason: "move the backup GPT to the end of a larger disk" },
+  { program: "partx", package: "util-linux", reason: "tell the kernel of a changed partition" },
+  { program: "blkid", package: "util-linux", reason: "find out what a partition holds" },
+  { program: "mount", package: "mount", reason: "mount any file system by its type" },
+  { program: "growpart", package: "cloud-guest-utils", reason: "grow a partition" },
+  { program: "e2fsck", package: "e2fsprogs", reason: "check ext4 before it is grown" },
+  { program: "resize2fs", package: "e2fsprogs", reason: "grow ext4" },
+  { program: "xfs_growfs", package: "xfsprogs", reason: "grow XFS" },
+  { program: "xfs_repair", package: "xfsprogs", reason: "check XFS" },
+  { program: "btrfs", package: "btrfs-progs", reason: "grow Btrfs" },
+  { program: "ntfsresize", package: "ntfs-3g", reason: "grow NTFS" },
+  { program: "mkswap", package: "util-linux", reason: "make swap of another size" },
+  { program: "efibootmgr", package: "efibootmgr", reason: "name the new system in UEFI's boot entries" },
+  { program: "kexec", package: "kexec-tools", reason: "start the new system without the firmware" },
+];
+
+const FOLDERS = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+
+/** Where a program is below `sysroot`, as a path within it; null where it is not installed. */
+export function findProgram(sysroot: string, name: string): string | null {
+  return FOLDERS.map((folder) => join(folder, name)).find((path) => existsSync(`${sysroot}${path}`)) ?? null;
+}
+
+/** Puts those that are there into the root's /usr/bin; returns those that are not. */
+export function addPrograms(tree: FileTree, libraries: Libraries, sysroot: string): NodeProgram[] {
+  return NODE_PROGRAMS.filter(({ program }) => {
+    const path = findProgram(sysroot, program);
+    if (path !== null) libraries.addProgram(tree, `${sysroot}${path}`, `usr/bin/${program}`);
+    return path === null;
+  });
+}

@@ -1,0 +1,54 @@
+/** Makes the read-only image of a root folder by mksquashfs, the same bytes for the same content. */
+import { chmodSync, constants, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { reasonOf, runToolForText } from "../../image/external-tool.ts";
+import { assert } from "../../errors.ts";
+import type { Machine } from "./elf.ts";
+import type { FileTree, TreeNode } from "./file-tree.ts";
+import { buildFailure } from "./problem.ts";
+
+export const PACKERS = ["xz", "zstd", "lz4"] as const;
+export type Packer = (typeof PACKERS)[number];
+
+const TOOL = { program: "mksquashfs", package: "squashfs-tools" };
+/** Figures: docs/decisions/0019-the-image-of-a-node-is-squashfs-of-xz.md. */
+const BLOCK_BYTES: Record<Packer, number> = { xz: 1024 * 1024, zstd: 256 * 1024, lz4: 128 * 1024 };
+
+export function needSquashfsTools(): void {
+  if (Bun.which(TOOL.program) === null)
+    throw buildFailure("tool-missing", `${TOOL.program} is not installed: install the package ${TOOL.package}`);
+}
+
+/** Writes the image to `outputPath`. `workFolder` is a folder of the caller's, which holds a copy of it all meanwhile. */
+export async function makeSquashfs(
+  tree: FileTree,
+  outputPath: string,
+  workFolder: string,
+  packer: Packer,
+  machine: Machine,
+  signal: AbortSignal,
+): Promise<void> {
+  const root = join(workFolder, "root");
+  mkdirSync(root);
+  for (const [path, node] of tree.entries()) layOut(join(root, path), node);
+  const words = [root, outputPath, "-noappend", "-no-progress", "-quiet", "-no-xattrs", "-no-exports", "-all-root"];
+  const times = ["-mkfs-time", "0", "-all-time", "0"];
+  const run = await runToolForText(TOOL, [...words, ...times, ...packerWords(packer, machine)], signal);
+  if (run.exitCode !== 0) throw buildFailure("squashfs", `mksquashfs could not write the image: ${reasonOf(run)}`);
+}
+
+function packerWords(packer: Packer, machine: Machine): string[] {
+  const words = ["-comp", packer, "-b", String(BLOCK_BYTES[packer])];
+  // The filter turns the relative jumps of x86 code into absolute ones, which repeat more.
+  if (packer === "xz") return machine === "x86-64" ? [...words, "-Xbcj", "x86"] : words;
+  return packer === "zstd" ? [...words, "-Xcompression-level", "19"] : words;
+}
+
+function layOut(path: string, node: TreeNode): void {
+  assert(node.type !== "device", "an image holds no devices: devtmpfs has them");
+  if (node.type === "link") return symlinkSync(node.target, path);
+  if (node.type === "folder") mkdirSync(path);
+  else if ("bytes" in node.content) writeFileSync(path, node.content.bytes);
+  else copyFileSync(node.content.from, path, constants.COPYFILE_FICLONE);
+  chmodSync(path, node.mode);
+}
