@@ -7,9 +7,11 @@
  * The memory belongs to the caller and stays untouched until the transfer was reported as done.
  */
 import { assert } from "../errors.ts";
+import { nowMs } from "../kernel/clock.ts";
 import { Errno } from "../kernel/libc.ts";
 import type { Address, Reactor, Token } from "../kernel/reactor.ts";
 import { diskFault } from "./disk-fault.ts";
+import { ORDERED_WRITES_MAX, type WriteOrder } from "./write-order.ts";
 
 /** Says where a payload byte lies. `segments.ts` implements it. */
 export interface SegmentLocator {
@@ -62,6 +64,8 @@ export class DiskQueue {
   readonly #freeJobs: number[] = [];
   /** Jobs whose segments are not all submitted, oldest first. */
   readonly #waiting: number[] = [];
+  /** Writes that left the order and are not done. */
+  #orderedWrites = 0;
   #bytesWritten = 0;
 
   constructor(
@@ -75,6 +79,8 @@ export class DiskQueue {
     readonly tokenOf: (index: number) => Token,
     jobsMax: number,
     opsMax: number,
+    /** What is written goes through it, where the disk seeks. */
+    readonly order: WriteOrder | null = null,
   ) {
     this.#opJob = new Int32Array(opsMax).fill(NONE);
     this.#opFd = new Int32Array(opsMax);
@@ -111,11 +117,13 @@ export class DiskQueue {
     this.#jobAddress[job] = address;
     this.#jobOps[job] = 0;
     this.#jobsPending++;
-    this.#waiting.push(job);
+    if (isWrite && this.order !== null) this.order.add(job, torrentOffsetBytes, lengthBytes, nowMs());
+    else this.#waiting.push(job);
   }
 
   /** Submits what fits. To be called once per turn of the reactor's loop. */
   pump(): void {
+    if (this.order !== null) this.#takeOrdered(this.order);
     let taken = 0;
     while (taken < this.#waiting.length) {
       const job = this.#waiting[taken]!;
@@ -126,6 +134,16 @@ export class DiskQueue {
       if (this.#jobOps[job] === 0) this.#finish(job);
     }
     if (taken > 0) this.#waiting.splice(0, taken);
+  }
+
+  /** A run is given to the disk as far as it is there, so that no read comes in between. */
+  #takeOrdered(order: WriteOrder): void {
+    while (this.#orderedWrites < ORDERED_WRITES_MAX || order.isInRun) {
+      const job = order.next(nowMs());
+      if (job === NONE) return;
+      this.#orderedWrites++;
+      this.#waiting.push(job);
+    }
   }
 
   /** The operation of that index completed. Throws DiskFault. */
@@ -187,6 +205,7 @@ export class DiskQueue {
   #finish(job: number): void {
     this.#jobsPending--;
     this.#freeJobs.push(job);
+    if (this.#jobIsWrite[job] === 1 && this.order !== null) this.#orderedWrites--;
     this.done(this.#jobIsWrite[job] === 1, this.#jobTag[job]!);
   }
 

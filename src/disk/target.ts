@@ -25,6 +25,7 @@ import {
   sizeOf,
   typeName,
 } from "./open-disk.ts";
+import { isRotational } from "./rotational.ts";
 
 /** What an image asks of its target. */
 export interface TargetNeeds {
@@ -190,6 +191,12 @@ export class Target {
 
   get path(): string {
     return this.files.path;
+  }
+
+  /** Writes go past the page cache, which would put them into order, to a disk that seeks. */
+  get wantsLongRuns(): boolean {
+    const now = fstat(this.files.bufferedFd);
+    return this.files.direct !== null && typeof now !== "number" && isRotational(now);
   }
 
   /** Sets the size of a file that was just opened. What is added reads as zero. */

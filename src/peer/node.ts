@@ -9,6 +9,7 @@ import { assert } from "../errors.ts";
 import { diskFault } from "../disk/disk-fault.ts";
 import type { PageSource } from "../disk/page-source.ts";
 import { DiskQueue, type DiskFiles, type SegmentLocator, type WithheldHead } from "../disk/queue.ts";
+import type { WriteOrder } from "../disk/write-order.ts";
 import type { HashHandler, Hasher, PackHandler } from "../disk/hasher.ts";
 import { nowMs } from "../kernel/clock.ts";
 import { ProgramPages } from "../kernel/resident.ts";
@@ -63,6 +64,8 @@ export interface NodeResources {
   readonly files: DiskFiles;
   readonly segments: SegmentLocator;
   readonly head: WithheldHead | null;
+  /** Null where the target does not seek. */
+  readonly writeOrder: WriteOrder | null;
   /** What can be sent from the page cache; null: nothing. */
   readonly pages: PageSource | null;
   /** plan.slabCount * plan.slabBytes bytes for slabs, plan.packedBytes for packed blocks, then SCRATCH_BYTES. */
@@ -133,6 +136,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
       tokenOf,
       plan.slabCount,
       DISK_OPS_MAX,
+      resources.writeOrder,
     );
     const receives = hasher !== null && !resources.isSeed;
     this.intake = !receives
@@ -174,6 +178,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     this.swarm.shutdown(nowMs());
     this.links.settle();
     this.links.connections.shutdown();
+    this.disk.order?.endHolding();
     const completion = (operation: Token, result: number) => this.#completed(operation, result);
     while (!this.links.connections.idle || this.#memoryBusy || this.#observer.busy) {
       this.#wait(nowMs() + SLEEP_MS_MAX, completion);

@@ -10,6 +10,7 @@ import { PageSource } from "../disk/page-source.ts";
 import { Segments } from "../disk/segments.ts";
 import { openSource } from "../disk/source.ts";
 import { needsOf, openTarget } from "../disk/target.ts";
+import { WriteOrder } from "../disk/write-order.ts";
 import { ZeroRanges } from "../disk/zero.ts";
 import { ExitCode, Failure } from "../errors.ts";
 import { nowMs } from "../kernel/clock.ts";
@@ -115,7 +116,7 @@ class PeerRun {
     const pages = files.direct === null ? new PageSource(files.bufferedFd, segments) : null;
     const seeding = new Seeding(metainfo, source, this.inbox, reporter);
     const node = new Node(
-      { ...this.common(), hasher: packer, isSeed: true, files, segments, head: null, pages, have },
+      { ...this.common(), hasher: packer, isSeed: true, files, segments, head: null, writeOrder: null, pages, have },
       seeding,
     );
     seeding.node = node;
@@ -160,7 +161,17 @@ class PeerRun {
       startedMs,
     });
     const node = new Node(
-      { ...this.common(), hasher, isSeed: false, files, segments, head, pages: null, have },
+      {
+        ...this.common(),
+        hasher,
+        isSeed: false,
+        files,
+        segments,
+        head,
+        writeOrder: this.writeOrder(target.wantsLongRuns),
+        pages: null,
+        have,
+      },
       deployment,
     );
     deployment.node = node;
@@ -194,6 +205,14 @@ class PeerRun {
   private segments(disk: OpenDisk): Segments {
     const { extents, pieceBytes } = this.metainfo;
     return new Segments({ extents, zeroRanges: this.zeroRanges, pieceBytes, direct: disk.direct });
+  }
+
+  private writeOrder(wantsLongRuns: boolean): WriteOrder | null {
+    if (!wantsLongRuns) return null;
+    const { metainfo, plan } = this;
+    const { pieceCount, pieceBytes, extents } = metainfo;
+    const heldBytesMax = (plan.intakeSlabsMax * plan.slabBytes) / 2;
+    return new WriteOrder({ pieceCount, pieceBytes, totalBytes: extents.totalBytes, heldBytesMax });
   }
 
   private common() {

@@ -132,7 +132,7 @@ export class Download {
   }
 
   suggested(session: Session, piece: number): void {
-    if (this.finished || !this.picker.isWanted(piece)) return;
+    if (this.finished || !this.picker.isMissing(piece)) return;
     session.source.addSuggestion(piece);
   }
 

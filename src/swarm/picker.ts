@@ -19,7 +19,6 @@ export interface PickerOptions {
   readonly pieceCount: number;
   readonly pieceBytes: number;
   readonly totalBytes: number;
-  readonly windowPieces: number;
   /** Most sessions that can count a piece. */
   readonly sessionsMax: number;
   readonly random: Random;
@@ -39,13 +38,12 @@ export class Picker {
   private readonly spare: PieceProgress[] = [];
   /** Pieces that several sources made fail. */
   private readonly suspect = new Set<number>();
-  private firstLacking = 0;
   private readonly range: UnitRange = { unit: 0, units: 0 };
 
   constructor(
     private readonly options: PickerOptions,
     /** What we have; owned by the swarm. */
-    private readonly have: Bitfield,
+    have: Bitfield,
   ) {
     this.rarity = new RarityOrder(options.pieceCount, options.sessionsMax, options.random);
     this.progressOf = new Array<PieceProgress | null>(options.pieceCount).fill(null);
@@ -73,7 +71,6 @@ export class Picker {
   /** The rarest missing piece that a source has, or -1. */
   pickNew(source: Session): number {
     if (this.rarity.remaining === 0) return -1;
-    if (this.options.windowPieces > 0) return this.pickInWindow(source.remoteHave);
     // A source that is no seed has only pieces that are counted.
     let at = this.rarity.startOf(source.isSeed ? 0 : 1);
     for (; at < this.options.pieceCount; at++) {
@@ -160,30 +157,6 @@ export class Picker {
 
   get endgameRange(): UnitRange {
     return this.range;
-  }
-
-  /** May this missing piece be begun now: is it inside the window, where there is one? */
-  isWanted(piece: number): boolean {
-    return this.isMissing(piece) && (this.options.windowPieces === 0 || piece < this.windowEnd());
-  }
-
-  private windowEnd(): number {
-    while (this.firstLacking < this.options.pieceCount && this.have.has(this.firstLacking)) this.firstLacking++;
-    return Math.min(this.options.pieceCount, this.firstLacking + this.options.windowPieces);
-  }
-
-  private pickInWindow(remoteHave: Bitfield): number {
-    const end = this.windowEnd();
-    let best = -1;
-    let ties = 0;
-    for (let piece = this.firstLacking; piece < end; piece++) {
-      if (this.rarity.isTaken(piece) || !remoteHave.has(piece)) continue;
-      const rarer = best < 0 || this.rarity.count(piece) < this.rarity.count(best);
-      if (rarer) ties = 1;
-      else if (this.rarity.count(piece) > this.rarity.count(best) || this.options.random.below(++ties) !== 0) continue;
-      best = piece;
-    }
-    return best;
   }
 
   private forget(progress: PieceProgress): void {

@@ -37,8 +37,6 @@ export interface SwarmTuning {
   readonly idleTimeoutMs: number;
   /** A connection whose handshake takes longer is dropped: it holds one of few places. */
   readonly handshakeTimeoutMs: number;
-  /** Rarest first only among this many pieces from the first missing one, so that a rotational disk writes in sequence; 0: off. */
-  readonly windowPieces: number;
 }
 
 export interface SwarmOptions extends SwarmTuning {
@@ -78,7 +76,6 @@ export const TUNING_DEFAULT: SwarmTuning = {
   snubTimeoutMs: 10_000,
   idleTimeoutMs: 150_000,
   handshakeTimeoutMs: 10_000,
-  windowPieces: 0,
 };
 
 /** The seeder serves more at once: it is the only one at the start, and it has nothing else to do. */

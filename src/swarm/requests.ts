@@ -246,7 +246,7 @@ export class Requests {
   private takeSuggestion(session: Session): number {
     for (;;) {
       const piece = session.source.takeSuggestion();
-      if (piece < 0 || (this.picker.isWanted(piece) && session.remoteHave.has(piece))) return piece;
+      if (piece < 0 || (this.picker.isMissing(piece) && session.remoteHave.has(piece))) return piece;
     }
   }
 

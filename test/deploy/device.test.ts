@@ -1,7 +1,7 @@
 /** From disk to disk, as users do it: a device with a filesystem is captured, deployed and used. */
 import { describe, expect } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
 import { capture, seed, start, succeed } from "../harness/diskswarm.ts";
 import { MIB, NODE_HOST, deploy, loopbackSeeder } from "../harness/fixture.ts";
@@ -74,6 +74,28 @@ describe.skipIf(!isRoot)("a device with a filesystem", () => {
     const done = await again.done();
     expect(done.bytesFetched).toBeLessThanOrEqual(2 * 256 * 1024);
     expect(done.bytesReused + done.bytesFetched).toBeGreaterThanOrEqual(done.bytesTotal);
+    expectSameBytes(target, source, DISK_BYTES);
+  });
+
+  scopedTest("is deployed to a disk that rotates, in little memory, and half of it when interrupted", async (scope) => {
+    const source = await filledDevice(scope);
+    const torrent = await capture(scope, source, join(scope.tempDir(), "room.torrent"), "--extents", "all");
+    const network = new Network(scope);
+    const [seederMachine, machine] = [network.machine(), network.machine()];
+    const at = { host: seederMachine.address, port: 6881 };
+    const seeder = await seed(scope, torrent, source, at, [], { machine: seederMachine });
+    const target = loopDevice(scope, DISK_BYTES, { dirty: true }).path;
+    writeFileSync(`/sys/block/${basename(target)}/queue/rotational`, "1");
+    machine.shape(100);
+    const words = ["deploy", torrent, target, "--delta", "always", "--memory", "16M", "--peer", seeder.peer];
+    const interrupted = start(scope, words, { machine });
+    await interrupted.progressed(0.3);
+    interrupted.child.signal("SIGINT");
+    await interrupted.expectExit(130);
+    machine.unshape();
+    const again = start(scope, words, { machine });
+    await again.expectExit(0);
+    expect((await again.done()).bytesReused).toBeGreaterThan(DISK_BYTES / 5);
     expectSameBytes(target, source, DISK_BYTES);
   });
 

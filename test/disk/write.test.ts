@@ -10,6 +10,7 @@ import { PieceScan } from "../../src/disk/scan.ts";
 import { Segments } from "../../src/disk/segments.ts";
 import { openSource } from "../../src/disk/source.ts";
 import { openTarget, type Target } from "../../src/disk/target.ts";
+import { WriteOrder } from "../../src/disk/write-order.ts";
 import { ZeroRanges } from "../../src/disk/zero.ts";
 import { DiskFault } from "../../src/errors.ts";
 import { type Memory, mapMemory } from "../../src/kernel/memory.ts";
@@ -83,7 +84,7 @@ function openZeroes(image: Image, target: Target, segments: Segments): ZeroRange
 }
 
 /** Writes the image in transfers of random size and order, zeroing beside it, and returns the bytes moved. */
-function deploy(image: Image, target: Target, seed: number): number {
+function deploy(image: Image, target: Target, seed: number, isOrdered = false): number {
   const random = seeded(seed);
   const segments = segmentsFor(image, target);
   const head = new HeadGuard(target.files, image.extents, image.zeroRanges);
@@ -100,7 +101,10 @@ function deploy(image: Image, target: Target, seed: number): number {
   transfers.sort(() => random(3) - 1);
   let done = 0;
   const finished = () => done++;
-  const queue = new DiskQueue(reactor, target.files, segments, head, finished, (op) => op, transfers.length, QUEUE_OPS);
+  const options = { pieceCount: 1, pieceBytes: payload.length, totalBytes: payload.length, heldBytesMax: MIB };
+  const order = isOrdered ? new WriteOrder(options) : null;
+  const count = transfers.length;
+  const queue = new DiskQueue(reactor, target.files, segments, head, finished, (op) => op, count, QUEUE_OPS, order);
   head.invalidate();
   for (const [tag, [at, length]] of transfers.entries()) queue.submit(true, tag, at, length, memory.address + at);
   const completed = (token: number, result: number) => {
@@ -114,7 +118,7 @@ function deploy(image: Image, target: Target, seed: number): number {
       if (queue.pending === 0 && zeroes.finished) break;
       reactor.run(1000, completed);
     }
-    expect(done).toBe(transfers.length);
+    expect(done).toBe(count);
     head.commit();
     target.flush();
   } finally {
@@ -248,6 +252,18 @@ for (const io of ["uring", "epoll"] as const) {
       }
     }
   }
+
+  test(`${io}: an image whose writes are put into order`, () => {
+    reactor = openReactor(io, 64);
+    const image = makeImage(23, 512);
+    const before = new Uint8Array(DISK_BYTES);
+    const { path, contents } = places[0].open(before);
+    const needs = { bytes: DISK_BYTES, sectorBytes: null, isExact: false };
+    const target = openTarget(path, needs, { force: true, direct: "auto" });
+    deploy(image, target, 23, true);
+    target.close();
+    expect(Buffer.compare(contents(), expected(image, before))).toBe(0);
+  });
 
   describe(`${io}: a scan`, () => {
     const open = (image: Image): Target => {

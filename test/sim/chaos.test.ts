@@ -40,8 +40,8 @@ function chaosOf(seed: number): Chaos {
     outboxBytes: 2 * KiB + random.below(4 * KiB),
     isSeeder: (index) => index === 0 || liars.has(index),
     spoils: (index) => (liars.has(index) ? 0.3 : 0),
+    ordered: random.chance(0.3),
     tuning: {
-      windowPieces: random.chance(0.3) ? 4 : 0,
       blockBytesMax: Math.min(slabBytes, from([16, 64]) * KiB),
       outstandingBytesPerSource: from([32, 128, 1024]) * KiB,
       snubTimeoutMs: 2_000,

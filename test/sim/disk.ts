@@ -2,10 +2,11 @@
  * A simulated disk and slab pool: which units are there, who spoilt them, and when they are written.
  *
  * The hash of a piece is known from the marks: it matches when no unit was spoilt. Knobs: memory in slabs, write
- * rate, seek time. A disk that seeks goes on where its head stands if it can, else with the write that waits
- * longest, as a drive with a queue does. The invariants of the real host are asserted: a block lands in reserved
+ * rate, seek time, and whether writes are put into order (the real `WriteOrder`) or given to the disk as they come,
+ * which then goes on where its head stands if it can, else with the write that waits longest. The invariants of the real host are asserted: a block lands in reserved
  * memory, a unit lands once.
  */
+import { WriteOrder } from "../../src/disk/write-order.ts";
 import { assert } from "../../src/errors.ts";
 import { MiB } from "../../src/units.ts";
 import type { SimClock, Timed } from "./clock.ts";
@@ -13,6 +14,8 @@ import type { SimClock, Timed } from "./clock.ts";
 const UNIT_BYTES = 16 * 1024;
 /** A run of writes at least this long counts as sequential. */
 const LONG_RUN_BYTES = 4 * MiB;
+/** How often a node looks at what its disk's order holds back: its longest sleep. */
+const LOOK_MS = 500;
 
 export interface DiskOptions {
   readonly pieceBytes: number;
@@ -24,6 +27,8 @@ export interface DiskOptions {
   readonly writeBytesPerMs: number;
   /** Time to get to where the next write begins; 0 for a disk without a head. */
   readonly seekMs: number;
+  /** The node knows that the disk has a head. */
+  readonly ordered: boolean;
 }
 
 /** A piece being received, or written. */
@@ -89,6 +94,11 @@ export class SimDisk {
   private runBytes = 0;
   private refused = false;
   private readonly isInstant: boolean;
+  private readonly order: WriteOrder | null;
+  /** What the order holds, by its tag. */
+  private readonly ordered = new Map<number, Write>();
+  private tags = 0;
+  private looksAgain = false;
 
   constructor(
     private readonly clock: SimClock,
@@ -97,7 +107,11 @@ export class SimDisk {
     private readonly judged: (piece: number, good: boolean) => void,
     private readonly freed: () => void,
   ) {
-    this.isInstant = options.writeBytesPerMs === Infinity && options.seekMs === 0;
+    this.isInstant = options.writeBytesPerMs === Infinity && options.seekMs === 0 && !options.ordered;
+    const { pieceBytes, totalBytes } = options;
+    const pieceCount = Math.ceil(totalBytes / pieceBytes);
+    const heldBytesMax = (options.slabsMax * options.slabBytes) / 2;
+    this.order = options.ordered ? new WriteOrder({ pieceCount, pieceBytes, totalBytes, heldBytesMax }) : null;
   }
 
   reserve(piece: number, begin: number, length: number): boolean {
@@ -144,8 +158,8 @@ export class SimDisk {
     receiving.pendingWrites++;
     if (this.isInstant) return this.clock.schedule(this.clock.nowMs, receiving, slab);
     const offsetBytes = piece * this.options.pieceBytes + slab * this.options.slabBytes;
-    this.queue.push({ of: receiving, slab, offsetBytes, bytes });
-    if (!this.busy) this.writeNext();
+    this.enqueue({ of: receiving, slab, offsetBytes, bytes });
+    this.writeNext();
   }
 
   discard(piece: number): void {
@@ -162,7 +176,7 @@ export class SimDisk {
   written(receiving: Receiving, slab: number): void {
     if (!this.isInstant) {
       this.busy = false;
-      if (this.queue.length > 0) this.writeNext();
+      this.writeNext();
     }
     receiving.pendingWrites--;
     this.writtenBytes += this.slabLength(receiving.piece, slab);
@@ -180,11 +194,41 @@ export class SimDisk {
     this.relieve();
   }
 
+  private enqueue(write: Write): void {
+    if (this.order === null) {
+      this.queue.push(write);
+      return;
+    }
+    this.ordered.set(++this.tags, write);
+    this.order.add(this.tags, write.offsetBytes, write.bytes, this.clock.nowMs);
+  }
+
+  private dequeue(): Write | undefined {
+    if (this.order === null) {
+      const sequential = this.queue.findIndex((write) => write.offsetBytes === this.headBytes);
+      return this.queue.splice(Math.max(0, sequential), 1)[0];
+    }
+    const tag = this.order.next(this.clock.nowMs);
+    const write = this.ordered.get(tag);
+    if (write !== undefined) this.ordered.delete(tag);
+    // What is held back will be written at last.
+    else if (this.order.count > 0 && !this.looksAgain) {
+      this.looksAgain = true;
+      this.clock.after(LOOK_MS, () => {
+        this.looksAgain = false;
+        this.writeNext();
+      });
+    }
+    return write;
+  }
+
   private writeNext(): void {
+    if (this.busy) return;
+    const write = this.dequeue();
+    if (write === undefined) return;
     const { seekMs, writeBytesPerMs } = this.options;
-    const sequential = this.queue.findIndex((write) => write.offsetBytes === this.headBytes);
-    const [write] = this.queue.splice(Math.max(0, sequential), 1);
-    if (sequential < 0) {
+    const isSequential = write.offsetBytes === this.headBytes;
+    if (!isSequential) {
       this.seeks++;
       this.runBytes = 0;
     }
@@ -193,7 +237,7 @@ export class SimDisk {
     if (this.runBytes >= LONG_RUN_BYTES) this.longRunBytes += wasLong ? write.bytes : this.runBytes;
     this.headBytes = write.offsetBytes + write.bytes;
     this.busy = true;
-    const durationMs = write.bytes / writeBytesPerMs + (sequential < 0 ? seekMs : 0);
+    const durationMs = write.bytes / writeBytesPerMs + (isSequential ? 0 : seekMs);
     this.clock.schedule(this.clock.nowMs + durationMs, write.of, write.slab);
   }
 

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { KiB } from "../../src/units.ts";
 import { Fleet, type FleetOptions } from "./fleet.ts";
+import type { SimNode } from "./node.ts";
 
 /** Small enough that all of this file stays below twenty seconds of CPU: 50 nodes, 12 MiB in pieces of 256 KiB. */
 const SMALL: Partial<FleetOptions> = {
@@ -135,23 +136,16 @@ describe("a fleet", () => {
     expectProven(deploy({ seed: 81, nodes: 12, pieceCount: 16, tuning: { blockBytesMax: 16 * KiB } }));
   });
 
-  test("picks inside a moving window where the disk rotates", () => {
-    const window = 8;
-    let widest = 0;
-    const fleet = deploy({ seed: 91, nodes: 12, tuning: { ...SMALL.tuning, windowPieces: window } }, (all) => {
-      const note = all.note.bind(all);
-      const have = new Map<number, Set<number>>();
-      all.note = (node, kind, value) => {
-        note(node, kind, value);
-        if (kind !== "verified") return;
-        const pieces = have.get(node) ?? new Set();
-        have.set(node, pieces.add(value));
-        let first = 0;
-        while (pieces.has(first)) first++;
-        widest = Math.max(widest, Math.max(...pieces) - first);
-      };
-    });
-    expectProven(fleet);
-    expect(widest).toBeLessThan(window);
+  test("writes in long runs where the disk has a head, whatever arrives when", () => {
+    const writtenInRuns = (ordered: boolean): number => {
+      const disk = { writeBytesPerMs: 160_000, seekMs: 8, slabBytes: 1024 * KiB, slabsMax: 33, ordered };
+      const fleet = deploy({ seed: 91, nodes: 8, pieceBytes: 4096 * KiB, pieceCount: 24, ...disk });
+      expectProven(fleet);
+      const sum = (value: (node: SimNode) => number): number =>
+        fleet.living.reduce((total, node) => total + value(node), 0);
+      return sum((node) => node.disk.longRunBytes) / sum((node) => node.disk.writtenBytes);
+    };
+    expect(writtenInRuns(true)).toBeGreaterThan(0.9);
+    expect(writtenInRuns(false)).toBeLessThan(0.9);
   });
 });

@@ -52,6 +52,8 @@ export interface FleetOptions {
   readonly slabsMax: number;
   readonly writeBytesPerMs: number;
   readonly seekMs: number;
+  /** Nodes know that their disks have heads, and put writes into order. */
+  readonly ordered: boolean;
   /** Nodes join within this time; null: as `joinsAtMs` says. */
   readonly joinMs: number;
   readonly joinsAtMs: ((index: number, random: Random) => number) | null;
@@ -81,6 +83,7 @@ export const FLEET_DEFAULT: FleetOptions = {
   slabsMax: 48,
   writeBytesPerMs: 500_000,
   seekMs: 0,
+  ordered: false,
   joinMs: 50,
   joinsAtMs: null,
   deaths: [],

@@ -30,6 +30,7 @@ const OPTIONS: Record<string, { readonly key: keyof Setup; readonly read: Reader
   join: { key: "joinMs", read: number, text: "ms within which the others join (50)" },
   "disk-rate": { key: "diskBytesPerSecond", read: size, text: "what a disk writes per second; 0: in no time" },
   seek: { key: "seekMs", read: number, text: "ms that a disk seeks" },
+  ordered: { key: "ordered", read: number, text: "1: nodes put writes into order for a disk with a head (0)" },
   memory: { key: "memoryBytes", read: size, text: "a node's memory for receiving (48M)" },
   turn: { key: "turnBytes", read: size, text: "bytes that a link sends for one connection at a time (64K)" },
   window: { key: "windowBytes", read: size, text: "bytes on their way per connection (1M)" },

@@ -34,6 +34,8 @@ export interface Setup {
   /** 0: writing takes no time. */
   readonly diskBytesPerSecond: number;
   readonly seekMs: number;
+  /** 1: writes are put into order for a disk with a head. */
+  readonly ordered: number;
   /** Memory for receiving. */
   readonly memoryBytes: number;
   readonly turnBytes: number;
@@ -56,6 +58,7 @@ export const SETUP_DEFAULT: Setup = {
   joinMs: 50,
   diskBytesPerSecond: 0,
   seekMs: 0,
+  ordered: 0,
   memoryBytes: 48 * MiB,
   turnBytes: 64 * KiB,
   windowBytes: 1 * MiB,
@@ -75,9 +78,8 @@ export const SCENARIOS: Record<string, Scenario> = {
   tenth: { text: "one node has a tenth of the rate", setup: { slow: 1, slowShare: 0.1 } },
   late: { text: "20 % of the nodes join at random times while the others are at it", setup: { late: 0.2 } },
   disks: {
-    text: "rotational disks: 160 MB/s in sequence, 8 ms to seek, pieces picked inside a moving window",
-    setup: { diskBytesPerSecond: 160_000_000, seekMs: 8 },
-    tuning: { windowPieces: 32 },
+    text: "rotational disks: 160 MB/s in sequence, 8 ms to seek, writes in order",
+    setup: { diskBytesPerSecond: 160_000_000, seekMs: 8, ordered: 1 },
   },
 };
 
@@ -126,6 +128,7 @@ export function fleetOf(
     deaths: randomDeaths(setup.seed, setup.nodes, countOf(setup.deaths, setup.nodes) / setup.nodes, transferMs),
     writeBytesPerMs: setup.diskBytesPerSecond === 0 ? Infinity : setup.diskBytesPerSecond / 1000,
     seekMs: setup.seekMs,
+    ordered: setup.ordered === 1,
     network: { turnBytes: setup.turnBytes, windowBytes: setup.windowBytes },
     tuning: { blockBytesMax: slabBytes, ...forAll },
     tuningOf: (index) => (index === 0 || uploadSlots === undefined ? {} : { uploadSlots }),

@@ -21,18 +21,13 @@ function bits(row: string): Bitfield {
 }
 
 /** `ours` is what we have; a row of `x` alone is a seed. */
-function board(
-  ours: string,
-  rows: string[],
-  change: { seed?: number; windowPieces?: number; unitsPerPiece?: number } = {},
-): Board {
+function board(ours: string, rows: string[], change: { seed?: number; unitsPerPiece?: number } = {}): Board {
   const pieceBytes = (change.unitsPerPiece ?? 4) * UNIT;
   const picker = new Picker(
     {
       pieceCount: ours.length,
       pieceBytes,
       totalBytes: ours.length * pieceBytes - 100,
-      windowPieces: change.windowPieces ?? 0,
       sessionsMax: 30,
       random: new Random(change.seed ?? 1),
     },
@@ -75,22 +70,6 @@ describe("rarest first", () => {
       picked.add(picker.pickNew(sources[0]));
     }
     expect([...picked].sort()).toEqual([2, 3, 4, 5, 6, 7]);
-  });
-
-  test("inside a window, and the window moves with what we have", () => {
-    const rows = ["xxxxxxxx", "xxxx...."];
-    for (let seed = 1; seed <= 20; seed++) {
-      expect(
-        board("........", rows, { seed, windowPieces: 3 }).picker.pickNew(board("........", rows).sources[0]),
-      ).toBeLessThan(3);
-      const moved = board("xx.x....", rows, { seed, windowPieces: 3 });
-      expect(moved.picker.pickNew(moved.sources[0])).toBe(4);
-      expect([moved.picker.isWanted(4), moved.picker.isWanted(5), moved.picker.isWanted(3)]).toEqual([
-        true,
-        false,
-        false,
-      ]);
-    }
   });
 
   test("a begun piece is not picked again until it is dropped", () => {
