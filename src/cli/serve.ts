@@ -6,6 +6,7 @@ import { ExitCode } from "../errors.ts";
 import type { PeerStats } from "../peer/api.ts";
 import { AFTER_ACTIONS } from "../boot/init/command-line.ts";
 import { parseTargetRule } from "../boot/init/target-rule.ts";
+import { BootFiles } from "../server/boot-files.ts";
 import type { FleetEvent } from "../server/fleet.ts";
 import { type Server, startServer } from "../server/http.ts";
 import { urlPath } from "../server/torrents.ts";
@@ -15,7 +16,7 @@ import { formatBytes } from "../units.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { compressOption, memoryOption, poolBytes } from "./memory.ts";
 import { nodeValues } from "./node-options.ts";
-import { choice, duration, flag, type OptionTable, port, repeated, value } from "./options.ts";
+import { choice, duration, flag, type OptionTable, port, repeated, text, value } from "./options.ts";
 import type { Output } from "./output.ts";
 import { isLoopback, listenOption } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
@@ -51,6 +52,13 @@ const OPTIONS = {
       parse: parseNodeOption,
     }),
   ),
+  boot: text("DIR", "a folder that initramfs wrote, served as /boot/ with the script /boot.ipxe for iPXE"),
+  bootArgs: value({
+    placeholder: "WORDS",
+    help: "added to the kernel's command line in /boot.ipxe",
+    expected: "words of printable ASCII",
+    parse: (words) => (/^[\x20-\x7e]+$/.test(words) ? words : null),
+  }),
   timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
 } satisfies OptionTable;
 
@@ -90,6 +98,7 @@ async function runServe(context: ServeContext, folder: string): Promise<ExitCode
   const memoryBytes = poolBytes(options.memory);
   const nodeOptions = Object.fromEntries(options.nodeOption);
   nodeValues(nodeOptions, "--node-option");
+  const boot = options.boot === null ? null : new BootFiles(options.boot, options.bootArgs);
   const images: ServedImage[] = [];
   for (const word of context.arguments) {
     const image = await prepareImage(word, folder, { timeoutMs: options.timeout, signal, output });
@@ -106,6 +115,7 @@ async function runServe(context: ServeContext, folder: string): Promise<ExitCode
       metainfo,
     })),
     plan: { target: options.target, after: options.after, options: nodeOptions },
+    boot,
     onNodeEvent: (event) => tellNode(output, event),
   });
   const beacon = await startBeacon(context, server);
@@ -244,18 +254,20 @@ function tellStart(
     url: `${base}${urlPath(metainfo.name)}`,
     port: ports[index],
   }));
-  const text = described.map(
+  const lines = described.map(
     (image) =>
       `serving ${image.name} (${formatBytes(image.bytesTotal)}) from ${image.source}; on each node run:\n\n  diskswarm deploy ${image.url} /dev/TARGET\n`,
   );
-  if (bases.length > 1) text.push(`This machine also answers at ${bases.slice(1).join(", ")}`);
-  output.start(text.join("\n"), {
+  if (options.boot !== null) lines.push(`Machines boot from ${base}/boot.ipxe`);
+  if (bases.length > 1) lines.push(`This machine also answers at ${bases.slice(1).join(", ")}`);
+  output.start(lines.join("\n"), {
     command: "serve",
     server: base,
     servers: bases,
     tracker: `${base}/announce`,
     httpPort: server.httpPort,
     udpPort: server.udpPort,
+    boot: options.boot === null ? null : `${base}/boot.ipxe`,
     images: described,
   });
 }

@@ -1,10 +1,11 @@
 /**
- * What `serve` listens with: the tracker (HTTP and UDP) and, on the same HTTP port, the torrents, a summary and what
- * nodes talk to.
+ * What `serve` listens with: the tracker (HTTP and UDP) and, on the same HTTP port, the torrents, a summary, what
+ * nodes talk to and what they boot.
  */
 import { splitUrl } from "../tracker/http.ts";
 import { startTracker, type Tracker } from "../tracker/tracker.ts";
 import { NodesApi, type PlanDefaults } from "./api.ts";
+import type { BootFiles } from "./boot-files.ts";
 import type { FleetEvent } from "./fleet.ts";
 import { type ServedTorrent, TorrentShelf } from "./torrents.ts";
 
@@ -18,6 +19,8 @@ export interface ServerOptions {
   /** What is handed out, and the only torrents that are tracked. */
   readonly torrents: readonly ServedTorrent[];
   readonly plan: PlanDefaults;
+  /** What machines boot; null: they boot from elsewhere. */
+  readonly boot: BootFiles | null;
   /** A node reported something. */
   readonly onNodeEvent: (event: FleetEvent) => void;
 }
@@ -42,7 +45,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     route: (request) => {
       const { path } = splitUrl(request.url);
       if (path === "/" && (request.method === "GET" || request.method === "HEAD")) return shelf.summary(request);
-      return nodes.handle(path, request) ?? shelf.handle(path, request);
+      return nodes.handle(path, request) ?? options.boot?.handle(path, request) ?? shelf.handle(path, request);
     },
   });
   return {

@@ -9,6 +9,7 @@ import { ExitCode, Failure } from "../errors.ts";
 import { withTrackers } from "../torrent/create.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
+import { hostOf } from "./host.ts";
 
 export interface ServedTorrent {
   /** What stands before `.torrent` in the URL. */
@@ -145,10 +146,4 @@ function fileFor(entry: Entry, tracker: string): Blob {
 function trackerOf(request: Request): string {
   const host = hostOf(request);
   return host === null ? "" : `http://${host}/announce`;
-}
-
-/** The Host header where it is a plain host and port; it ends up in files and texts, so anything else is none. */
-function hostOf(request: Request): string | null {
-  const host = request.headers.get("Host");
-  return host !== null && /^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?$/.test(host) ? host : null;
 }

@@ -84,6 +84,7 @@ async function serve(names: string[], plan: Partial<PlanDefaults> = {}): Promise
     httpPort: 0,
     udpPort: 0,
     torrents: names.map(torrent),
+    boot: null,
     plan: { target: null, after: null, options: {}, ...plan },
     onNodeEvent: (event) => void events.push(event),
   });
