@@ -1,4 +1,4 @@
-/** `capture`: makes the torrent of a disk, partition or raw image, and if wanted a sparse copy of it. */
+/** `capture`: makes the torrent of a disk, partition or image of one, and if wanted a sparse raw copy of it. */
 import { ExitCode } from "../errors.ts";
 import type { CaptureReport } from "../image/capture.ts";
 import { imageName } from "../image/capture-defaults.ts";
@@ -18,9 +18,10 @@ const OPTIONS = {
   pieceSize: size("bytes of a piece, a power of two; without it what makes about 4000 pieces"),
   extents: choice(
     EXTENTS_CHOICES,
-    "what is sent: partclone asks the filesystems for their used blocks, data leaves out zeros alone, all sends every byte; auto is partclone for a disk or partition, data for a file",
+    "what is sent: partclone asks the filesystems for their used blocks, data leaves out zeros alone, all sends every byte; auto is partclone for a disk, a partition or an image that is no raw file, data for a raw file",
     "auto",
   ),
+  format: choice(["auto", "raw"], "raw: capture a file's own bytes, whatever it is an image of", "auto"),
   compat: choice(["ezio"], "make a torrent that EZIO can deploy: every byte is sent, in pieces of 16M"),
   mergeGap: size("zeros or unused bytes between data are sent too where they are fewer", "64K"),
   name: text("TEXT", "what the image is called; without it the source's file name"),
@@ -33,7 +34,7 @@ const OPTIONS = {
 export const capture = defineCommand({
   name: "capture",
   arguments: "<source>",
-  summary: "make the torrent of a disk, a partition or a raw image",
+  summary: "make the torrent of a disk, a partition or an image of one",
   details: `
 The source is read once. Of filesystems that partclone knows (ext2/3/4, XFS, Btrfs, F2FS, NTFS, FAT,
 exFAT, HFS+, APFS and others) used blocks alone are read and sent, of swap its header, in LVM too where
@@ -41,8 +42,13 @@ a volume lies in one run; nodes leave the rest as it is. Of everything else bloc
 sent, nodes make them zero by themselves: boot code, partition tables, space without a partition, LUKS,
 BitLocker, RAID and what is unknown. The table at the end, and inspect, say what was taken of each
 partition and why.
+An image is told by its content. A virtual disk (qcow2, VMDK, VHDX, VDI, VHD) is looked into like a disk and
+can be seeded as it is. An image of partclone, a folder of Clonezilla with one disk in it, and a compressed
+raw image, split into files or not (name the first), are unpacked into the file of --save, which is what is
+seeded then; the blocks that partclone's image leaves out are unused.
 It needs partclone, sfdisk, blkid and losetup for a disk or partition (Debian: partclone fdisk util-linux
-mount; for XFS xfsprogs, for LVM lvm2) and none of them with --extents data or for an image file.
+mount; for XFS xfsprogs, for LVM lvm2) and none of them with --extents data or for a raw file; for virtual
+disks qemu-utils and qemu-system-common, for compressed images the program that unpacks them.
 The source must not change meanwhile: a disk that is mounted read-write is refused, a file that was
 written to fails the capture; so do a filesystem that was not cleanly unmounted and a damaged partition
 table. Nothing is left behind by a capture that fails or is interrupted.
@@ -52,6 +58,8 @@ EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
     "diskswarm capture /dev/sdb -o classroom.torrent --tracker http://10.0.0.1:6969/announce",
     "diskswarm capture classroom.raw",
     "diskswarm capture /dev/sdb --save classroom.raw --name classroom",
+    "diskswarm capture classroom.qcow2",
+    "diskswarm capture /home/partimag/classroom-img --save classroom.raw",
   ],
   exitCodes: [ExitCode.done, ExitCode.failed, ExitCode.usage, ExitCode.refused, ExitCode.interrupted],
   async run(context) {
@@ -63,7 +71,7 @@ EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
       source: work.sourcePath,
       torrent: work.outputPath,
     });
-    const report = await captureImage(work, workHooks(output, "capture"), signal);
+    const report = await captureImage(work, workHooks(output, "capture"), workHooks(output, "unpack"), signal);
     if (report === null) return ExitCode.interrupted;
     tell(context, report, (performance.now() - startMs) / 1000);
     return ExitCode.done;
@@ -82,6 +90,7 @@ async function workOf({ arguments: words, options }: CaptureContext): Promise<Ca
     trackers: options.tracker,
     pieceBytes: options.pieceSize,
     extents: options.extents,
+    format: options.format,
     ezio: options.compat === "ezio",
     mergeGapBytes: options.mergeGap,
     name,
@@ -105,6 +114,7 @@ function tell({ output }: CaptureContext, report: CaptureReport, seconds: number
   });
   const zeros = report.zeroBytes > 0 ? `, ${formatBytes(report.zeroBytes)} of zeros are not sent` : "";
   const unused = report.unusedBytes > 0 ? `, ${formatBytes(report.unusedBytes)} are unused` : "";
+  if (report.sourceFormat !== null) output.line(`${report.sourcePath} is ${report.sourceFormat}`);
   const extents = report.extentCount === 1 ? "1 extent" : `${report.extentCount} extents`;
   output.line(
     `${report.outputPath}: ${formatBytes(report.payloadBytes)} of ${formatBytes(report.diskBytes)} in ${extents}${zeros}${unused}`,

@@ -64,6 +64,7 @@ function describe(metainfo: Metainfo, list: number): Record<string, unknown> {
     isPrivate: metainfo.isPrivate,
     sourcePath: metainfo.sourcePath,
     signedBy: metainfo.signature?.publicKey.toBase64() ?? null,
+    sourceFormat: metainfo.sourceFormat,
   };
 }
 
@@ -94,10 +95,16 @@ function* textOf(metainfo: Metainfo, list: number, signatureIsSound: boolean): G
   if (metainfo.signature !== null)
     yield `signed      by ${metainfo.signature.publicKey.toBase64()}${signatureIsSound ? "" : ": THE SIGNATURE IS WRONG"}`;
   if (metainfo.sourcePath !== null) yield `captured    from ${metainfo.sourcePath}`;
+  if (metainfo.sourceFormat !== null) yield `made of     ${printable(metainfo.sourceFormat)}`;
   for (const tier of metainfo.trackers) yield `tracker     ${tier.join(" ")}`;
   if (metainfo.isPrivate) yield "private     peers come from its trackers alone";
   yield* rangesText("extents", extents, list);
   if (image !== null) yield* rangesText("zero ranges", image.zeroRanges, list);
+}
+
+/** Somebody else may have written it. */
+function printable(text: string): string {
+  return text.slice(0, 100).replace(/[^ -~]/g, "?");
 }
 
 function sizeText(bytes: number): string {

@@ -7,6 +7,7 @@ import { choice, duration, flag, port, repeated, trackerUrl } from "./options.ts
 import { listenOption, peerOption, resolvePeers } from "./peer-argument.ts";
 import { PeerProgress } from "./peer-progress.ts";
 import { Seeding } from "./seeding.ts";
+import { openSeedSource } from "./seed-source.ts";
 import { loadTorrentFile } from "./torrent-argument.ts";
 
 export const seed = defineCommand({
@@ -14,7 +15,8 @@ export const seed = defineCommand({
   arguments: "<torrent> <source>",
   summary: "serve an image from the disk or file it was captured from",
   details: `
-The source must not have changed since the capture; --check reads all of it first. Seeding goes on
+The source is a disk, a partition, a raw image or a virtual disk (qcow2, VMDK, VHDX, VDI, VHD), and must not
+have changed since the capture; --check reads all of it first. Seeding goes on
 until it is interrupted (Ctrl-C), which ends it with exit code 130.`,
   options: {
     listen: listenOption(),
@@ -37,11 +39,12 @@ until it is interrupted (Ctrl-C), which ends it with exit code 130.`,
     const memoryBytes = poolBytes(options.memory);
     const torrent = await loadTorrentFile(words[0]!, { timeoutMs: options.timeout, signal, output });
     const peers = await resolvePeers(options.peer, output);
-    if (signal.aborted) return ExitCode.interrupted;
+    const source = await openSeedSource(words[1]!, torrent.metainfo, signal);
+    if (source === null) return ExitCode.interrupted;
     const progress = new PeerProgress(output);
     const seeding = new Seeding({
       torrent,
-      sourcePath: words[1]!,
+      source,
       listen: options.listen,
       port: options.port,
       portMayChange: !given.has("port"),
@@ -64,6 +67,7 @@ until it is interrupted (Ctrl-C), which ends it with exit code 130.`,
       return ExitCode.interrupted;
     } finally {
       signal.removeEventListener("abort", stop);
+      await source.close();
     }
 
     function announceStart(event: { port: number; backend: string }): void {

@@ -1,5 +1,6 @@
 /** One torrent being served from its source, with its announces: what `seed` does once and `serve` for each image. */
 import { BLOCK_BYTES_MAX } from "../limits.ts";
+import type { SeedSource } from "../image/foreign/prepared-source.ts";
 import type { PeerEvent, PeerHandle, PeerStats } from "../peer/api.ts";
 import { startPeer } from "../peer/handle.ts";
 import type { PeerAddress } from "../wire/address.ts";
@@ -9,7 +10,7 @@ import type { TorrentFile } from "./torrent-argument.ts";
 
 export interface SeedingOptions {
   readonly torrent: TorrentFile;
-  readonly sourcePath: string;
+  readonly source: SeedSource;
   readonly listen: string | null;
   readonly port: number;
   readonly portMayChange: boolean;
@@ -39,20 +40,8 @@ export class Seeding {
   private tellListening!: (event: Listening) => void;
 
   constructor(private readonly options: SeedingOptions) {
-    const {
-      torrent,
-      sourcePath,
-      listen,
-      port,
-      portMayChange,
-      peers,
-      memoryBytes,
-      io,
-      direct,
-      compress,
-      check,
-      timeoutMs,
-    } = options;
+    const { torrent, source, listen, port, portMayChange, peers, memoryBytes, io, direct, compress, check, timeoutMs } =
+      options;
     const heard = new Promise<Listening>((resolve) => {
       this.tellListening = resolve;
     });
@@ -61,7 +50,8 @@ export class Seeding {
         role: "seed",
         trusted: false,
         torrent: torrent.bytes,
-        path: sourcePath,
+        path: source.path,
+        madeOf: source.madeOf,
         force: false,
         listen,
         port,

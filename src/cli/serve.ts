@@ -69,8 +69,9 @@ export const serve = defineCommand({
   arguments: "<...images>",
   summary: "tracker, seeder and HTTP server in one: all that a fleet needs",
   details: `
-An image is a disk, partition or image file, which is captured first; a torrent that was captured
-before; or TORRENT=SOURCE where the torrent's source is neither where it was captured nor beside it.
+An image is a disk, partition, raw image or virtual disk (qcow2, VMDK, VHDX, VDI, VHD), which is captured
+first; a torrent that was captured before; or TORRENT=SOURCE where the torrent's source is neither where
+it was captured nor beside it.
 What to type on a node is printed. Serving goes on until it is interrupted (Ctrl-C), which ends it
 with exit code 130.`,
   options: OPTIONS,
@@ -95,16 +96,36 @@ with exit code 130.`,
 
 async function runServe(context: ServeContext, folder: string): Promise<ExitCode> {
   const { options, output, signal } = context;
+  // Looked at before the images are, which may take an hour.
   const memoryBytes = poolBytes(options.memory);
   const nodeOptions = Object.fromEntries(options.nodeOption);
   nodeValues(nodeOptions, "--node-option");
   const boot = options.boot === null ? null : new BootFiles(options.boot, options.bootArgs);
   const images: ServedImage[] = [];
-  for (const word of context.arguments) {
-    const image = await prepareImage(word, folder, { timeoutMs: options.timeout, signal, output });
-    if (!image) return ExitCode.interrupted;
-    images.push(image);
+  try {
+    for (const word of context.arguments) {
+      const image = await prepareImage(word, folder, { timeoutMs: options.timeout, signal, output });
+      if (!image) return ExitCode.interrupted;
+      images.push(image);
+    }
+    return await serveImages(context, images, { memoryBytes, nodeOptions, boot });
+  } finally {
+    for (const { source } of images) await source.close();
   }
+}
+
+interface ServeSetup {
+  readonly memoryBytes: number;
+  readonly nodeOptions: Record<string, string>;
+  readonly boot: BootFiles | null;
+}
+
+async function serveImages(
+  context: ServeContext,
+  images: readonly ServedImage[],
+  { memoryBytes, nodeOptions, boot }: ServeSetup,
+): Promise<ExitCode> {
+  const { options, output } = context;
   const server = await startServer({
     listen: options.listen,
     httpPort: options.http,

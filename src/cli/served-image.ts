@@ -7,13 +7,17 @@ import { basename, dirname, join } from "node:path";
 import { ExitCode, Failure, usageError } from "../errors.ts";
 import { imageName, MERGE_GAP_BYTES } from "../image/capture-defaults.ts";
 import { type CaptureRequest, captureImage } from "../image/capture-image.ts";
-import type { Output } from "./output.ts";
-import { RateMeter } from "./rate.ts";
+import type { SeedSource } from "../image/foreign/prepared-source.ts";
+import { openSeedSource } from "./seed-source.ts";
 import { type LoadOptions, loadTorrentFile, type TorrentFile } from "./torrent-argument.ts";
+import { workHooks } from "./work-hooks.ts";
 
 export interface ServedImage {
   readonly torrent: TorrentFile;
+  /** As it was named. */
   readonly sourcePath: string;
+  /** What is read; whoever serves closes it. */
+  readonly source: SeedSource;
 }
 
 /** One argument, taken apart: a torrent with its source (null: to be looked for), or a source alone. */
@@ -26,7 +30,16 @@ export async function prepareImage(word: string, folder: string, options: LoadOp
   const argument = splitArgument(word);
   if (argument.torrent === null) return captureSource(argument.source, folder, options);
   const torrent = await loadTorrentFile(argument.torrent, options);
-  return { torrent, sourcePath: argument.source ?? findSource(argument.torrent, torrent) };
+  return withSource(torrent, argument.source ?? findSource(argument.torrent, torrent), options);
+}
+
+async function withSource(
+  torrent: TorrentFile,
+  sourcePath: string,
+  { signal }: LoadOptions,
+): Promise<ServedImage | null> {
+  const source = await openSeedSource(sourcePath, torrent.metainfo, signal);
+  return source && { torrent, sourcePath, source };
 }
 
 /** `TORRENT=SOURCE`, a torrent, or a source. A file that exists is never taken apart. */
@@ -37,7 +50,8 @@ function splitArgument(word: string): Argument {
   if (isUrl) return { torrent: word, source: null };
   const stat = statSync(word, { throwIfNoEntry: false });
   if (!stat) throw new Failure(ExitCode.failed, "no-such-file", `cannot serve ${word}: no such file`);
-  if (stat.isDirectory()) throw usageError(`${word} is a folder; serve takes disks, images and torrents`);
+  if (stat.isDirectory())
+    throw usageError(`${word} is a folder; serve takes disks, images and torrents. Capture it first, with --save FILE`);
   return stat.isFile() && looksLikeTorrent(word) ? { torrent: word, source: null } : { torrent: null, source: word };
 }
 
@@ -76,6 +90,7 @@ async function captureSource(sourcePath: string, folder: string, options: LoadOp
     trackers: [],
     pieceBytes: null,
     extents: "auto",
+    format: "auto",
     ezio: false,
     mergeGapBytes: MERGE_GAP_BYTES,
     name,
@@ -85,25 +100,6 @@ async function captureSource(sourcePath: string, folder: string, options: LoadOp
     direct: true,
   };
   output.line(`capturing ${sourcePath}`);
-  const hooks = {
-    progress: captureProgress(output),
-    warning: (code: string, message: string) => output.warning(code, message),
-  };
-  const report = await captureImage(work, hooks, signal);
-  return report && { torrent: await loadTorrentFile(outputPath, options), sourcePath };
-}
-
-function captureProgress(output: Output): (bytesDone: number, bytesTotal: number) => void {
-  const meter = new RateMeter();
-  return (bytesDone, bytesTotal) => {
-    meter.add(bytesDone, performance.now());
-    output.progress({
-      bytesDone,
-      bytesTotal,
-      rateBytesPerSecond: meter.bytesPerSecond,
-      etaSeconds: meter.etaSeconds(bytesTotal - bytesDone),
-      peers: 0,
-      phase: "capture",
-    });
-  };
+  const report = await captureImage(work, workHooks(output, "capture"), workHooks(output, "unpack"), signal);
+  return report && withSource(await loadTorrentFile(outputPath, options), sourcePath, options);
 }

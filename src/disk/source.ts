@@ -26,6 +26,11 @@ export interface SourceOptions {
   readonly needBytes: number | null;
   /** auto: direct for a block device, through the page cache for a file, which serves many peers from memory. */
   readonly direct: DirectMode;
+  /**
+   * The files that the source is a view of: their time stamps tell whether it was written to. Its own are made up, by
+   * qemu as the time of the question.
+   */
+  readonly madeOf?: readonly string[];
 }
 
 /** What tells that a source is still the one that was opened; plain data. */
@@ -47,7 +52,7 @@ export function openSource(path: string, options: SourceOptions): Source {
   if (fd < 0) throw cannotOpen(path, fd);
   try {
     if (isBlock(before)) settle(path, fd);
-    return new Source(describe(path, fd, options));
+    return new Source(describe(path, fd, options), options.madeOf ?? []);
   } catch (error) {
     closeChecked(fd);
     throw error;
@@ -95,9 +100,14 @@ function describe(path: string, fd: number, options: SourceOptions): OpenDisk {
 export class Source {
   /** As it was when it was opened. */
   readonly identity: SourceIdentity;
+  readonly #timesOfParts: readonly number[];
 
-  constructor(readonly files: OpenDisk) {
+  constructor(
+    readonly files: OpenDisk,
+    readonly madeOf: readonly string[],
+  ) {
     this.identity = this.#identityNow();
+    this.#timesOfParts = this.#timesNow();
   }
 
   get path(): string {
@@ -122,13 +132,24 @@ export class Source {
     if (now.sizeBytes !== identity.sizeBytes)
       return `changed its size from ${identity.sizeBytes} to ${now.sizeBytes} bytes`;
     const isWritten = now.sectorsWritten !== identity.sectorsWritten;
-    // A device node's own time stamp says nothing of the device.
-    const isTouched = this.files.kind === "file" && now.stat.mtimeMs !== identity.stat.mtimeMs;
-    return isWritten || isTouched ? "was written to" : null;
+    // A device node's own time stamp says nothing of the device, that of a view nothing of what it shows.
+    const hasOwnTime = this.files.kind === "file" && this.madeOf.length === 0;
+    const isTouched = hasOwnTime && now.stat.mtimeMs !== identity.stat.mtimeMs;
+    const timesNow = this.#timesNow();
+    const arePartsTouched = this.#timesOfParts.some((time, i) => time !== timesNow[i]);
+    return isWritten || isTouched || arePartsTouched ? "was written to" : null;
   }
 
   close(): void {
     closeDisk(this.files);
+  }
+
+  /** When each file of `madeOf` was written to; -1 for one that is gone. */
+  #timesNow(): number[] {
+    return this.madeOf.map((path) => {
+      const now = stat(path);
+      return typeof now === "number" ? -1 : now.mtimeMs;
+    });
   }
 
   #identityNow(): SourceIdentity {

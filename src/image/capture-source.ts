@@ -32,10 +32,13 @@ export interface CaptureSource {
 /** Sector size that a file is said to have: what it is most likely an image of. */
 const FILE_SECTOR_BYTES = 512;
 
-/** Opens a regular file or block device for capture. `direct` false reads through the page cache. */
-export function openCaptureSource(givenPath: string, direct: boolean): CaptureSource {
+/**
+ * Opens a regular file or block device for capture. `direct` false reads through the page cache; `madeOf` are the files
+ * that it is a view of.
+ */
+export function openCaptureSource(givenPath: string, direct: boolean, madeOf: readonly string[] = []): CaptureSource {
   const path = existsSync(givenPath) ? realpathSync(givenPath) : givenPath;
-  const source = openSource(path, { needBytes: null, direct: "off" });
+  const source = openSource(path, { needBytes: null, direct: "off", madeOf });
   if (source.sizeBytes === 0) {
     source.close();
     throw new Failure(ExitCode.failed, "source-empty", `${path} is empty: there is nothing to capture`);

@@ -26,6 +26,7 @@ import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
 import { CLASSIFY_BLOCK_BYTES, gapForHoles } from "./classify.ts";
 import { refuseMounted } from "./mounted-source.ts";
 import { automaticPieceBytes, checkPieceBytes, SAMPLES } from "./piece-size.ts";
+import type { Origin } from "./foreign/prepared-source.ts";
 import type { RangeList } from "./range-list.ts";
 import { SaveFile } from "./save-file.ts";
 import type { Survey } from "./survey.ts";
@@ -34,7 +35,10 @@ import type { WorkControl } from "./work-thread.ts";
 import { ZeroScanner } from "./zero-blocks.ts";
 
 export interface CaptureOptions {
+  /** What is read. */
   readonly sourcePath: string;
+  /** What that was made of, where it is not what the user named. */
+  readonly origin: Origin | null;
   /** The torrent to write. */
   readonly outputPath: string;
   /** The sparse copy to write in the same pass, or null. */
@@ -67,6 +71,8 @@ export interface CaptureReport {
   /** Public key of the signature in Base64, or null. */
   readonly signedBy: string | null;
   readonly sourcePath: string;
+  /** What the source is, in words, where it is no raw disk or file. */
+  readonly sourceFormat: string | null;
   readonly outputPath: string;
   readonly savedPath: string | null;
   readonly kind: ImageInfo["kind"];
@@ -91,12 +97,12 @@ export interface CaptureReport {
 /** `signer`: what `options.signKey` was read to. */
 export function capture(options: CaptureOptions, control: WorkControl, signer: Signer | null = null): CaptureReport {
   checkOptions(options);
-  const source = openCaptureSource(options.sourcePath, options.direct);
+  const source = openCaptureSource(options.sourcePath, options.direct, options.origin?.madeOf);
   let save: SaveFile | null = null;
   try {
     if (source.isBlockDevice) refuseMounted(source, options.force, control.warning);
     checkSurvey(source, options.survey);
-    save = options.savePath === null ? null : new SaveFile(options.savePath, source.sizeBytes, source.path);
+    save = openSave(source, options);
     const report = captureSource(source, save, options, control, signer);
     save?.commit();
     return report();
@@ -106,6 +112,11 @@ export function capture(options: CaptureOptions, control: WorkControl, signer: S
   } finally {
     source.close();
   }
+}
+
+function openSave(source: CaptureSource, { savePath, origin }: CaptureOptions): SaveFile | null {
+  if (savePath === null) return null;
+  return new SaveFile(savePath, source.sizeBytes, origin?.path ?? source.path, origin?.isSaveWritten);
 }
 
 /** Throws a usage failure for options that do not go together. */
@@ -146,11 +157,14 @@ function captureSource(
 ): () => CaptureReport {
   const all = options.ezio || options.extents === "all";
   const wanted = new WantedRanges(source, options.survey);
+  // Of an image it is known what is written; of a disk only reading tells how much of it is zeros.
+  if (options.origin !== null && !options.origin.isSaveWritten) save?.needRoom(wanted.narrowest.totalBytes);
   const pieceBytes = choosePieceBytes(source, wanted.narrowest, all, options);
   const { result, mergeGapBytes } = readUntilItFits(source, wanted, all, pieceBytes, save, options, control);
   failIfChanged(source, options.force, control);
   const zeros = wanted.zeros(result.extents, mergeGapBytes);
-  const { torrent: unsigned, areas } = makeTorrent(source, result, zeros, pieceBytes, options);
+  const seedPath = options.origin === null ? source.path : (save?.path ?? options.origin.path);
+  const { torrent: unsigned, areas } = makeTorrent(source, result, zeros, pieceBytes, seedPath, options);
   const torrent = signer === null ? unsigned : sign(unsigned, result.sha256, signer);
   return () => {
     writeFileAtomically(options.outputPath, torrent);
@@ -158,7 +172,8 @@ function captureSource(
       name: options.name,
       infoHash: Buffer.from(infoHashOfTorrent(torrent)).toString("hex"),
       signedBy: signer?.publicKey.toBase64() ?? null,
-      sourcePath: source.path,
+      sourcePath: options.origin?.path ?? source.path,
+      sourceFormat: options.origin?.format ?? null,
       outputPath: resolve(options.outputPath),
       savedPath: save?.path ?? null,
       kind: source.kind,
@@ -232,7 +247,7 @@ function readUntilItFits(
       classify: { ...limits, mergeGapBytes },
       pieceBytes,
       sha256: options.signKey !== null,
-      save,
+      save: save?.isWritten ? null : save,
       openReactor: (queueDepth) => openReactor(options.io, queueDepth),
     };
     const result = runPass(pass, control);
@@ -269,6 +284,7 @@ function makeTorrent(
   result: PassResult,
   zeros: RangeList,
   pieceBytes: number,
+  seedPath: string,
   options: CaptureOptions,
 ): { torrent: Uint8Array; areas: AreaRow[] } {
   const extents = result.extents.table();
@@ -288,7 +304,8 @@ function makeTorrent(
     extents: makeExtentTable(extents.diskOffsetBytes.slice(), extents.lengthBytes.slice()),
     image: options.ezio ? null : image,
     trackers: options.trackers.map((url) => [url]),
-    sourcePath: source.path,
+    sourcePath: seedPath,
+    sourceFormat: options.origin?.format ?? null,
     createdBy: `diskswarm ${VERSION}`,
     creationDateSeconds: null,
   });

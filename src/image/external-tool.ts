@@ -17,6 +17,8 @@ export interface Tool {
   readonly program: string;
   /** The Debian package that has it; other distributions' names are alike. */
   readonly package: string;
+  /** No capture of such a source does without it. */
+  readonly isNeeded?: boolean;
 }
 
 export interface ToolRun {
@@ -113,14 +115,18 @@ export async function runToolForText(
 }
 
 export function missingTool(tool: Tool): Failure {
-  return toolFailure("tool-missing", `${tool.program} is not installed: install the package ${tool.package}`);
+  return failureOf(tool, "tool-missing", `${tool.program} is not installed: install the package ${tool.package}`);
 }
 
 /** Failure where the tool does not know an option that it was given; nothing where it ended for another reason. */
 export function throwIfTooOld(tool: Tool, run: ToolRun): void {
   if (!/unrecognized option|invalid option|unknown option/i.test(run.stderr)) return;
   const what = `this ${tool.program} does not know an option that is needed`;
-  throw toolFailure("tool-too-old", `${what}: install a newer package ${tool.package}`);
+  throw failureOf(tool, "tool-too-old", `${what}: install a newer package ${tool.package}`);
+}
+
+function failureOf(tool: Tool, code: string, problem: string): Failure {
+  return tool.isNeeded ? new Failure(ExitCode.failed, code, problem) : toolFailure(code, problem);
 }
 
 /** What a capture can always do is to look at no partition and no filesystem. */

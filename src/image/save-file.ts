@@ -4,19 +4,21 @@
  *
  * It owns its descriptor and temporary file until `commit` or `abandon`. A write holds its slab.
  */
-import { realpathSync, renameSync, statSync, unlinkSync } from "node:fs";
+import { realpathSync, renameSync, statfsSync, statSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { diskFault } from "../disk/disk-fault.ts";
 import { assert, ExitCode, Failure } from "../errors.ts";
 import { O_CREAT, O_EXCL, O_WRONLY } from "../kernel/abi.ts";
 import { close, Errno, errnoText, fdatasync, ftruncate, open } from "../kernel/libc.ts";
 import type { Address, Reactor } from "../kernel/reactor.ts";
+import { formatBytes } from "../units.ts";
 import { syncFolder, temporaryName } from "./atomic-file.ts";
 import type { SlabHolds } from "./piece-feed.ts";
 
 export class SaveFile {
   readonly path: string;
-  readonly #temporaryPath: string;
+  /** Where it is until `commit`. */
+  readonly temporaryPath: string;
   readonly #fd: number;
   #isOpen = true;
   #exists = true;
@@ -25,15 +27,18 @@ export class SaveFile {
     givenPath: string,
     readonly sizeBytes: number,
     sourcePath: string,
+    /** It was written already, at its temporary path by this process, and is whole. */
+    readonly isWritten = false,
   ) {
     this.path = join(realFolder(givenPath), basename(givenPath));
     const existing = statSync(this.path, { throwIfNoEntry: false });
     if (existing && realpathSync(this.path) === sourcePath) throw refused(this.path, "it is the source itself");
     if (existing && !existing.isFile())
       throw refused(this.path, "it is not a regular file; to write a disk use deploy");
-    this.#temporaryPath = temporaryName(this.path);
-    this.#fd = open(this.#temporaryPath, O_WRONLY | O_CREAT | O_EXCL);
-    if (this.#fd < 0) throw refused(this.#temporaryPath, errnoText(this.#fd));
+    this.temporaryPath = temporaryName(this.path);
+    this.#fd = open(this.temporaryPath, isWritten ? O_WRONLY : O_WRONLY | O_CREAT | O_EXCL);
+    if (this.#fd < 0) throw refused(this.temporaryPath, errnoText(this.#fd));
+    if (isWritten) return;
     const result = ftruncate(this.#fd, sizeBytes);
     if (result === 0) return;
     this.abandon();
@@ -44,24 +49,33 @@ export class SaveFile {
     return this.#fd;
   }
 
+  /** Throws Failure where its filesystem has less room than that left. */
+  needRoom(bytes: number): void {
+    const { bavail, bsize } = statfsSync(dirname(this.path));
+    if (bytes <= bavail * bsize) return;
+    const sizes = `it takes up to ${formatBytes(bytes)}, and its filesystem has ${formatBytes(bavail * bsize)} free`;
+    throw new Failure(ExitCode.failed, "save-space", `cannot save to ${this.path}: ${sizes}`);
+  }
+
   /** Puts the complete copy on the disk and gives it its name. */
   commit(): void {
     const result = fdatasync(this.#fd);
     if (result < 0) throw diskFault(this.path, "flush", 0, result);
-    this.#close();
-    renameSync(this.#temporaryPath, this.path);
+    this.close();
+    renameSync(this.temporaryPath, this.path);
     this.#exists = false;
     syncFolder(this.path);
   }
 
   /** Removes what was written, unless it was committed. */
   abandon(): void {
-    this.#close();
-    if (this.#exists) unlinkSync(this.#temporaryPath);
+    this.close();
+    if (this.#exists) unlinkSync(this.temporaryPath);
     this.#exists = false;
   }
 
-  #close(): void {
+  /** Leaves the file where it is. */
+  close(): void {
     if (this.#isOpen) close(this.#fd);
     this.#isOpen = false;
   }

@@ -13,11 +13,12 @@ import { KiB } from "../units.ts";
 import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
 import { diskReader, type ReadDisk } from "./disk-reader.ts";
 import { runToolForText, reasonOf, throwIfTooOld, type Tool, toolFailure } from "./external-tool.ts";
+import type { KnownMaps } from "./foreign/unpack.ts";
 import { uncleanState, uncleanXfs } from "./filesystem-state.ts";
 import { checkGpt } from "./gpt-check.ts";
 import { volumesOn } from "./lvm.ts";
 import { isMountedReadWrite, refuseMounted } from "./mounted-source.ts";
-import { partcloneKnows, readUsedMap } from "./partclone.ts";
+import { partcloneKnows, readUsedMap, type UsedMap } from "./partclone.ts";
 import { type Area, areasOf, portableTable } from "./partition-table.ts";
 import { openReadOnlyView } from "./read-only-view.ts";
 import { readSignature } from "./signature.ts";
@@ -41,6 +42,8 @@ export interface SurveyRequest {
   readonly mergeGapBytes: number;
   /** Go on where the source is in doubt; what is in doubt is then read in full. */
   readonly force: boolean;
+  /** The maps of the images that the source was unpacked from; null: its filesystems are asked. */
+  readonly maps: KnownMaps | null;
 }
 
 /** Plain data, handed to the thread of the capture. */
@@ -90,7 +93,8 @@ class Surveyor {
     // The thread that captures looks again, and is the one to warn.
     if (source.isBlockDevice) refuseMounted(source, request.force, () => {});
     const whole = await readSignature(source.path, null, this.signal);
-    const tableText = source.kind === "partition" ? null : await this.#readTable(whole.tableType);
+    const isFilesystem = source.kind === "partition" || request.maps?.has(0);
+    const tableText = isFilesystem ? null : await this.#readTable(whole.tableType);
     const table = tableText === null ? null : this.#parseTable(tableText);
     const isInDoubt = table !== null && table.partitions.length > 0 && whole.type !== "";
     if (isInDoubt) this.#warnOfBoth(whole.type);
@@ -157,17 +161,27 @@ class Surveyor {
   }
 
   async #takePartition(area: Area, type: string, number: number): Promise<void> {
-    if (this.#isWrittenTo(number)) this.#takeAll(area);
+    const { maps } = this.request;
+    if (maps !== null) this.#takeKnown(area, type, maps.get(number));
+    else if (this.#isWrittenTo(number)) this.#takeAll(area);
     else if (type === LVM) await this.#takeVolumes(area);
     else await this.#takeContent(area, type);
   }
 
+  /** What was restored from an image: its blocks are those of the map, whatever state the filesystem was in. */
+  #takeKnown(area: Area, type: string, map: UsedMap | undefined): void {
+    if (type === "swap") return this.#takeHead(area);
+    if (map === undefined) return this.#takeAll(area);
+    const unclean = uncleanState(type, (offset, length) => this.#read(area.offsetBytes + offset, length));
+    if (unclean !== null)
+      this.warn("filesystem-unclean", `the ${type} filesystem of ${area.name} ${unclean}: it was saved in that state`);
+    this.#takeMapped(area, map.endBytes, (visit) => map.forEachRun(visit));
+    this.#mapCount++;
+  }
+
   /** What a partition or a logical volume holds. */
   async #takeContent(area: Area, type: string): Promise<void> {
-    if (type === "swap") {
-      this.#taken.take(area.offsetBytes, Math.min(PARTITION_HEAD_BYTES, area.lengthBytes));
-      return;
-    }
+    if (type === "swap") return this.#takeHead(area);
     const isMapped = partcloneKnows(type) && (await this.#takeUsed(area, type));
     if (isMapped) this.#mapCount++;
     else this.#takeAll(area);
@@ -199,6 +213,10 @@ class Surveyor {
     return this.source.isBlockDevice && isMountedReadWrite(this.source.deviceId, number);
   }
 
+  #takeHead({ offsetBytes, lengthBytes }: Area): void {
+    this.#taken.take(offsetBytes, Math.min(PARTITION_HEAD_BYTES, lengthBytes));
+  }
+
   #takeAll({ offsetBytes, lengthBytes }: Area): void {
     this.#taken.take(offsetBytes, lengthBytes);
   }
@@ -228,12 +246,13 @@ class Surveyor {
   }
 
   #takeMapped(
-    { offsetBytes, lengthBytes }: Area,
+    area: Area,
     endBytes: number,
     forEachRun: (visit: (offsetBytes: number, lengthBytes: number) => void) => void,
   ): void {
     const taken = this.#taken;
-    taken.take(offsetBytes, Math.min(PARTITION_HEAD_BYTES, lengthBytes));
+    const { offsetBytes, lengthBytes } = area;
+    this.#takeHead(area);
     forEachRun((runOffset, runLength) => taken.take(offsetBytes + runOffset, runLength));
     if (endBytes < lengthBytes) taken.take(offsetBytes + endBytes, lengthBytes - endBytes);
   }

@@ -16,6 +16,8 @@ export interface PeerOptions {
   readonly trusted: boolean;
   /** Target of a deployment, source of a seed. */
   readonly path: string;
+  /** Seed only: the files that the source is a view of. */
+  readonly madeOf?: readonly string[];
   /** Allows a target that is an ordinary file, and creates it where it is missing. */
   readonly force: boolean;
   /** Address to listen on; null: all of IPv6 and IPv4. */

@@ -102,7 +102,8 @@ class PeerRun {
 
   seed(): boolean {
     const { options, metainfo, reporter } = this;
-    const source = openSource(options.path, { needBytes: rangesEndBytes(metainfo.extents), direct: options.direct });
+    const { path, direct, madeOf } = options;
+    const source = openSource(path, { needBytes: rangesEndBytes(metainfo.extents), direct, madeOf });
     const files = source.files;
     const segments = this.segments(files);
     const hasher = this.openHasher();

@@ -10,7 +10,7 @@ import { EXTENTS_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN } from "../limits.ts";
 import { BencodeCursor, BencodeFault } from "./bencode-scan.ts";
 import { firstOverlap, pieceCountOf, rangesEndBytes, rangesProblem } from "./extents.ts";
 import { imageInfoEntries } from "./image-info.ts";
-import { badTorrent, infoHashOf, nameProblem, SOURCE_KEY } from "./metainfo.ts";
+import { badTorrent, FORMAT_KEY, infoHashOf, nameProblem, SOURCE_KEY } from "./metainfo.ts";
 import { SHA256_KEY, SIGNATURE_KEY, SIGNATURE_PUBLIC_KEY, SIGNATURE_VALUE } from "./signature.ts";
 import type { ExtentTable, ImageInfo, TorrentSignature } from "./types.ts";
 
@@ -28,6 +28,8 @@ export interface NewTorrent {
   readonly trackers: readonly (readonly string[])[];
   /** What was captured; stands outside the info dictionary. null: left out. */
   readonly sourcePath: string | null;
+  /** What the source is, in words, where it is no raw disk or file; outside the info dictionary, so that the same disk gives the same torrent. */
+  readonly sourceFormat?: string | null;
   /** For example `diskswarm 0.1.0`. */
   readonly createdBy: string;
   /** Seconds since 1970; null: left out, so that equal sources give equal files. */
@@ -52,12 +54,13 @@ export function encodeMetainfo(torrent: NewTorrent): Uint8Array {
   if (torrent.creationDateSeconds !== null)
     outside.push(["creation date", bencode.encode(torrent.creationDateSeconds)]);
   if (torrent.sourcePath !== null) outside.push([SOURCE_KEY, bencode.encode(torrent.sourcePath)]);
+  if (torrent.sourceFormat) outside.push([FORMAT_KEY, bencode.encode(torrent.sourceFormat)]);
   return encodeDict(outside);
 }
 
 /** The info dictionary alone, as it is hashed. */
 export function encodeInfo(
-  torrent: Omit<NewTorrent, "trackers" | "sourcePath" | "createdBy" | "creationDateSeconds">,
+  torrent: Omit<NewTorrent, "trackers" | "sourcePath" | "sourceFormat" | "createdBy" | "creationDateSeconds">,
 ): Uint8Array {
   checkNew(torrent);
   const inside: [string, Uint8Array][] = [

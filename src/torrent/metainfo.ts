@@ -23,6 +23,8 @@ const SHA256_BYTES = 32;
 const NAME_BYTES_MAX = 255;
 /** Key outside the info dictionary: the path that a capture read from. */
 export const SOURCE_KEY = "diskswarm source";
+/** What the source is where it is no raw disk or file, for people. */
+export const FORMAT_KEY = "diskswarm format";
 
 /** What the info dictionary says before it is checked as a whole. */
 interface RawInfo {
@@ -67,6 +69,7 @@ function readTorrent(cursor: BencodeCursor): Metainfo {
   let sourcePath: string | null = null;
   let sha256: Uint8Array | null = null;
   let signature: TorrentSignature | null = null;
+  let sourceFormat: string | null = null;
 
   cursor.enterDict();
   while (cursor.nextKey()) {
@@ -79,6 +82,7 @@ function readTorrent(cursor: BencodeCursor): Metainfo {
     else if (cursor.stringIs(SOURCE_KEY)) sourcePath = cursor.readText();
     else if (cursor.stringIs(SHA256_KEY)) sha256 = cursor.readBytes();
     else if (cursor.stringIs(SIGNATURE_KEY)) signature = readSignature(cursor);
+    else if (cursor.stringIs(FORMAT_KEY)) sourceFormat = cursor.readText();
     else cursor.skipValue();
   }
   cursor.finish();
@@ -89,7 +93,7 @@ function readTorrent(cursor: BencodeCursor): Metainfo {
   if (sha256 !== null && sha256.length !== checked.pieceCount * SHA256_BYTES)
     throw badTorrent(`its ${SHA256_KEY} is of ${sha256.length / SHA256_BYTES} pieces, it has ${checked.pieceCount}`);
   const infoHash = infoHashOf(infoBytes);
-  return { ...checked, infoHash, infoBytes, trackers: tiers, sourcePath, sha256, signature };
+  return { ...checked, infoHash, infoBytes, trackers: tiers, sourcePath, sourceFormat, sha256, signature };
 }
 
 function readSignature(cursor: BencodeCursor): TorrentSignature {
@@ -152,7 +156,10 @@ function readInfo(cursor: BencodeCursor): RawInfo {
   return info;
 }
 
-type CheckedInfo = Omit<Metainfo, "infoHash" | "infoBytes" | "trackers" | "sourcePath" | "sha256" | "signature">;
+type CheckedInfo = Omit<
+  Metainfo,
+  "infoHash" | "infoBytes" | "trackers" | "sourcePath" | "sourceFormat" | "sha256" | "signature"
+>;
 
 function checkInfo(info: RawInfo): CheckedInfo {
   const name = checkName(info.name);

@@ -70,6 +70,8 @@ export interface Metainfo {
   readonly signature: TorrentSignature | null;
   /** Where the capture read from (outside the info dictionary; never served over HTTP), or null. */
   readonly sourcePath: string | null;
+  /** What the source is, in words, where it was no raw disk or file; somebody else may have written it. */
+  readonly sourceFormat: string | null;
 }
 
 /** Bytes of piece `index`: pieceBytes, or what is left for the last. */

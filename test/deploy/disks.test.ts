@@ -2,10 +2,10 @@
 import { describe, expect } from "bun:test";
 import { closeSync, openSync, readSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { expectSame, gapsBetween } from "../harness/compare.ts";
+import { expectSame } from "../harness/compare.ts";
 import { type Event, fail, type RunOptions, succeed } from "../harness/diskswarm.ts";
-import { type Disk, type DiskPartition, gptDisk, mbrDisk, partitionsOf } from "../harness/disks.ts";
-import { digestsOf, filesystemOf, partcloneRuns, testFiles } from "../harness/filesystems.ts";
+import { type Disk, expectSameDisk, gptDisk, mbrDisk, partitionsOf } from "../harness/disks.ts";
+import { digestsOf, filesystemOf, testFiles } from "../harness/filesystems.ts";
 import { deploy, loopbackSeeder } from "../harness/fixture.ts";
 import type { Extent } from "../harness/image.ts";
 import { loopDevice, loopPart } from "../harness/loop.ts";
@@ -47,34 +47,6 @@ async function deployTo(
   const { events } = await deploy(scope, torrent, target, [seeder.peer], ["--verify"], options);
   await seeder.run.child.stop();
   return { target, events };
-}
-
-/** Everything outside of partitions from `fromBytes`, and of each partition what it holds. */
-async function expectSameDisk(target: string, disk: Disk, fromBytes = 0): Promise<void> {
-  const contents = disk.partitions.filter(({ type }) => type !== "");
-  const head = { offsetBytes: 0, lengthBytes: fromBytes };
-  expectSame(target, disk.path, gapsBetween([head, ...contents], disk.lengthBytes));
-  expect(partitionsOf(target)).toEqual(partitionsOf(disk.path));
-  for (const partition of contents) await expectSamePartition(target, disk, partition);
-}
-
-async function expectSamePartition(target: string, disk: Disk, partition: DiskPartition): Promise<void> {
-  const scope = new Scope();
-  try {
-    const device = loopPart(scope, target, partition);
-    if (partition.type === "swap") {
-      expectSame(target, disk.path, [{ offsetBytes: partition.offsetBytes, lengthBytes: 4096 }]);
-      expect(run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).trim()).toBe("swap");
-      return;
-    }
-    const filesystem = filesystemOf(partition.type);
-    const original = loopPart(scope, disk.path, partition);
-    expectSame(device, original, partcloneRuns(filesystem, original).runs);
-    filesystem.check(device);
-    expect(await filesystem.digests(device)).toEqual(digestsOf(disk.files));
-  } finally {
-    await scope.close();
-  }
 }
 
 function expectSoundTable(disk: string): void {

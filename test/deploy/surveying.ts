@@ -17,6 +17,7 @@ export const FAILED = 1;
 export interface Row {
   readonly name: string;
   readonly filesystem: string;
+  readonly sentBytes: number;
   readonly unusedBytes: number;
   readonly why: string;
 }
@@ -86,20 +87,18 @@ export function overwrite(path: string, offsetBytes: number, change: (bytes: Buf
   closeSync(fd);
 }
 
-/** A PATH with the tools that a survey needs, but for those that are replaced by a script, or by nothing. */
-export function toolsWith(scope: Scope, replaced: Record<string, string | null>): Record<string, string> {
+/** What a survey needs. */
+const SURVEY_TOOLS = "blkid losetup sfdisk partclone.ext4 partclone.xfs xfs_logprint cat sleep".split(" ");
+
+/** A PATH with the tools that a survey needs, and others, but for those that are replaced by a script, or by nothing. */
+export function toolsWith(
+  scope: Scope,
+  replaced: Record<string, string | null>,
+  others: readonly string[] = [],
+): Record<string, string> {
   const folder = join(scope.ramDir(), "tools");
   mkdirSync(folder);
-  for (const name of [
-    "blkid",
-    "losetup",
-    "sfdisk",
-    "partclone.ext4",
-    "partclone.xfs",
-    "xfs_logprint",
-    "cat",
-    "sleep",
-  ]) {
+  for (const name of [...SURVEY_TOOLS, ...others]) {
     if (!(name in replaced)) symlinkSync(Bun.which(name)!, join(folder, name));
   }
   for (const [name, script] of Object.entries(replaced)) {

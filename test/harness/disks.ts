@@ -1,6 +1,8 @@
 /** Whole disks as installers leave them: partition table, boot code, filesystems, swap, with old bytes everywhere else. */
+import { expect } from "bun:test";
 import { openSync, closeSync } from "node:fs";
-import { type Filesystem, filesystemOf, type TestFile, testFiles } from "./filesystems.ts";
+import { expectSame, gapsBetween } from "./compare.ts";
+import { digestsOf, type Filesystem, filesystemOf, partcloneRuns, type TestFile, testFiles } from "./filesystems.ts";
 import { type Extent, randomBytes, writeFully } from "./image.ts";
 import { loopDevice, loopPart } from "./loop.ts";
 import { Scope } from "./scope.ts";
@@ -22,8 +24,6 @@ export interface Disk {
   readonly files: readonly TestFile[];
 }
 
-const FILES = testFiles(12, 1 * MIB);
-
 /** GPT with an EFI system partition, ext4, XFS and swap, and 30 MiB that belong to no partition. */
 export async function gptDisk(scope: Scope): Promise<Disk> {
   return makeDisk(
@@ -31,6 +31,17 @@ export async function gptDisk(scope: Scope): Promise<Disk> {
     640 * MIB,
     ["label: gpt", "size=64M, type=U", "size=128M, type=L", "size=320M, type=L", "size=96M, type=S"],
     ["vfat", "ext4", "xfs", "swap"],
+  );
+}
+
+/** GPT with an EFI system partition and ext4: as small as they come. */
+export async function smallDisk(scope: Scope): Promise<Disk> {
+  return makeDisk(
+    scope,
+    112 * MIB,
+    ["label: gpt", "size=36M, type=U", "size=64M, type=L"],
+    ["vfat", "ext4"],
+    0.5 * MIB,
   );
 }
 
@@ -53,7 +64,14 @@ export async function mbrDisk(scope: Scope): Promise<Disk> {
 }
 
 /** `types` by partition in the order of the script. */
-async function makeDisk(scope: Scope, lengthBytes: number, script: string[], types: string[]): Promise<Disk> {
+async function makeDisk(
+  scope: Scope,
+  lengthBytes: number,
+  script: string[],
+  types: string[],
+  fileBytes = 1 * MIB,
+): Promise<Disk> {
+  const files = testFiles(12, fileBytes);
   needTools("sfdisk", "sgdisk");
   const { path } = loopDevice(scope, lengthBytes, { dirty: 3 });
   const made = Bun.spawnSync(["sfdisk", "--quiet", "--wipe", "always", path], {
@@ -61,11 +79,11 @@ async function makeDisk(scope: Scope, lengthBytes: number, script: string[], typ
   });
   if (made.exitCode !== 0) throw new Error(`sfdisk: ${made.stderr.toString()}`);
   const partitions = partitionsOf(path).map((partition, i) => ({ ...partition, type: types[i] }));
-  for (const partition of partitions) await fillPartition(path, partition);
-  return { path, lengthBytes, partitions, files: FILES };
+  for (const partition of partitions) await fillPartition(path, partition, files);
+  return { path, lengthBytes, partitions, files };
 }
 
-async function fillPartition(disk: string, partition: DiskPartition): Promise<void> {
+async function fillPartition(disk: string, partition: DiskPartition, files: readonly TestFile[]): Promise<void> {
   if (partition.type === "") return;
   const scope = new Scope();
   try {
@@ -76,7 +94,7 @@ async function fillPartition(disk: string, partition: DiskPartition): Promise<vo
     }
     const filesystem: Filesystem = filesystemOf(partition.type);
     filesystem.make(device);
-    await filesystem.fill(device, FILES);
+    await filesystem.fill(device, files);
   } finally {
     await scope.close();
   }
@@ -98,4 +116,32 @@ export function partitionsOf(disk: string): Omit<DiskPartition, "type">[] {
     offsetBytes: start * 512,
     lengthBytes: size * 512,
   }));
+}
+
+/** Everything outside of partitions from `fromBytes`, and of each partition what it holds. */
+export async function expectSameDisk(target: string, disk: Disk, fromBytes = 0): Promise<void> {
+  const contents = disk.partitions.filter(({ type }) => type !== "");
+  const head = { offsetBytes: 0, lengthBytes: fromBytes };
+  expectSame(target, disk.path, gapsBetween([head, ...contents], disk.lengthBytes));
+  expect(partitionsOf(target)).toEqual(partitionsOf(disk.path));
+  for (const partition of contents) await expectSamePartition(target, disk, partition);
+}
+
+export async function expectSamePartition(target: string, disk: Disk, partition: DiskPartition): Promise<void> {
+  const scope = new Scope();
+  try {
+    const device = loopPart(scope, target, partition);
+    if (partition.type === "swap") {
+      expectSame(target, disk.path, [{ offsetBytes: partition.offsetBytes, lengthBytes: 4096 }]);
+      expect(run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).trim()).toBe("swap");
+      return;
+    }
+    const filesystem = filesystemOf(partition.type);
+    const original = loopPart(scope, disk.path, partition);
+    expectSame(device, original, partcloneRuns(filesystem, original).runs);
+    filesystem.check(device);
+    expect(await filesystem.digests(device)).toEqual(digestsOf(disk.files));
+  } finally {
+    await scope.close();
+  }
 }

@@ -31,6 +31,7 @@ export function captureHere(
     pieceBytes: null,
     extents: "data",
     survey: null,
+    origin: null,
     ezio: false,
     mergeGapBytes: 65536,
     name: "image",
