@@ -20,8 +20,12 @@ export interface LoopDevice {
 
 /** A part of a device or file as a device. */
 export function loopPart(scope: Scope, path: string, { offsetBytes, lengthBytes }: Extent): string {
-  const part = ["--offset", String(offsetBytes), "--sizelimit", String(lengthBytes)];
-  const device = run(["losetup", "--find", "--show", ...part, path]).trim();
+  return loopOver(scope, path, "--offset", String(offsetBytes), "--sizelimit", String(lengthBytes));
+}
+
+/** A file as a device. */
+export function loopOver(scope: Scope, path: string, ...flags: string[]): string {
+  const device = run(["losetup", "--find", "--show", ...flags, path]).trim();
   scope.defer(() => void run(["losetup", "--detach", device]));
   return device;
 }
@@ -35,9 +39,7 @@ export function loopDevice(scope: Scope, lengthBytes: number, options: LoopOptio
   sparseFile(backingPath, lengthBytes);
   if (options.dirty) fillRandom(backingPath, lengthBytes, options.dirty === true ? undefined : options.dirty);
   const flags = ["--sector-size", String(options.sectorBytes ?? 512), ...(options.readOnly ? ["--read-only"] : [])];
-  const path = run(["losetup", "--find", "--show", ...flags, backingPath]).trim();
-  scope.defer(() => void run(["losetup", "--detach", path]));
-  return { path, backingPath };
+  return { path: loopOver(scope, backingPath, ...flags), backingPath };
 }
 
 function sweepStale(): void {
