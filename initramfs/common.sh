@@ -30,7 +30,7 @@ argument() {
     esac
   done
   set +f
-  echo "$value"
+  [ $status -ne 0 ] || echo "$value"
   return $status
 }
 
