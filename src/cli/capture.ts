@@ -1,8 +1,10 @@
 /** `capture`: makes the torrent of a disk, partition or image of one, and if wanted a sparse raw copy of it. */
+import { existsSync } from "node:fs";
 import { ExitCode } from "../errors.ts";
 import type { CaptureReport } from "../image/capture.ts";
 import { imageName } from "../image/capture-defaults.ts";
 import { type CaptureRequest, captureImage, EXTENTS_CHOICES } from "../image/capture-image.ts";
+import { formatOf } from "../image/foreign/format.ts";
 import { formatBytes, formatDuration, formatRate } from "../units.ts";
 import { areaLines } from "./area-lines.ts";
 import { type Context, defineCommand } from "./command.ts";
@@ -22,7 +24,10 @@ const OPTIONS = {
     "auto",
   ),
   format: choice(["auto", "raw"], "raw: capture a file's own bytes, whatever it is an image of", "auto"),
-  compat: choice(["ezio"], "make a torrent that EZIO can deploy: every byte is sent, in pieces of 16M"),
+  compat: choice(
+    ["ezio"],
+    "make the torrent that EZIO's tool makes: used blocks as partclone lists them, in pieces of 16M, without zero ranges",
+  ),
   mergeGap: size("zeros or unused bytes between data are sent too where they are fewer", "64K"),
   name: text("TEXT", "what the image is called; without it the source's file name"),
   sign: text("KEYFILE", "sign the torrent with this private key (keygen), for deploy --key"),
@@ -52,7 +57,10 @@ disks qemu-utils and qemu-system-common, for compressed images the program that 
 The source must not change meanwhile: a disk that is mounted read-write is refused, a file that was
 written to fails the capture; so do a filesystem that was not cleanly unmounted and a damaged partition
 table. Nothing is left behind by a capture that fails or is interrupted.
-EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
+EZIO knows no zero ranges: with --compat ezio, what no filesystem's map speaks of is sent as a whole, and
+everything with --extents all. TORRENT.INFO=SOURCE takes what is sent from the torrent.info that partclone
+wrote (-t, --btfiles_torrent) and fails (exit 3) where the source is not what that was made of; with the same
+--name both give the torrent that EZIO's partclone_create_torrent.py gives.`,
   options: OPTIONS,
   examples: [
     "diskswarm capture /dev/sdb -o classroom.torrent --tracker http://10.0.0.1:6969/announce",
@@ -61,7 +69,14 @@ EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
     "diskswarm capture classroom.qcow2",
     "diskswarm capture /home/partimag/classroom-img --save classroom.raw",
   ],
-  exitCodes: [ExitCode.done, ExitCode.failed, ExitCode.usage, ExitCode.refused, ExitCode.interrupted],
+  exitCodes: [
+    ExitCode.done,
+    ExitCode.failed,
+    ExitCode.usage,
+    ExitCode.integrity,
+    ExitCode.refused,
+    ExitCode.interrupted,
+  ],
   async run(context) {
     const { output, signal } = context;
     const work = await workOf(context);
@@ -81,10 +96,11 @@ EZIO knows no zero ranges: with --compat ezio the source is sent as a whole.`,
 type CaptureContext = Context<typeof OPTIONS>;
 
 async function workOf({ arguments: words, options }: CaptureContext): Promise<CaptureRequest> {
-  const sourcePath = words[0]!;
+  const { torrentInfoPath, sourcePath } = sourceOf(words[0]!);
   const name = options.name ?? imageName(sourcePath);
   return {
     sourcePath,
+    torrentInfoPath,
     outputPath: options.output ?? `${name}.torrent`,
     savePath: options.save,
     trackers: options.tracker,
@@ -99,6 +115,14 @@ async function workOf({ arguments: words, options }: CaptureContext): Promise<Ca
     io: options.io,
     direct: options.direct === "auto",
   };
+}
+
+/** `TORRENT.INFO=SOURCE`, or a source. A file that exists is never taken apart. */
+function sourceOf(word: string): { torrentInfoPath: string | null; sourcePath: string } {
+  const [, torrentInfoPath, sourcePath] = /^(.*?\.info|[^=]+)=(.+)$/.exec(word) ?? [];
+  if (torrentInfoPath === undefined || existsSync(word) || formatOf(torrentInfoPath).kind !== "torrent-info")
+    return { torrentInfoPath: null, sourcePath: word };
+  return { torrentInfoPath, sourcePath };
 }
 
 function tell({ output }: CaptureContext, report: CaptureReport, seconds: number): void {

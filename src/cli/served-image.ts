@@ -85,6 +85,7 @@ async function captureSource(sourcePath: string, folder: string, options: LoadOp
   const outputPath = join(folder, `${name}.torrent`);
   const work: CaptureRequest = {
     sourcePath,
+    torrentInfoPath: null,
     outputPath,
     savePath: null,
     trackers: [],

@@ -5,7 +5,9 @@
 import { statSync } from "node:fs";
 import { Failure, usageError } from "../errors.ts";
 import { type CaptureOptions, type CaptureReport, checkOptions } from "./capture.ts";
+import { cutLikePartclone, type ExactExtents } from "./exact-extents.ts";
 import { type PreparedSource, prepareSource } from "./foreign/prepared-source.ts";
+import { readTorrentInfo } from "./torrent-info-file.ts";
 import { type Survey, surveySource } from "./survey.ts";
 import { runWork, type WorkHooks } from "./work.ts";
 import { Interrupted } from "./work-thread.ts";
@@ -13,7 +15,7 @@ import { Interrupted } from "./work-thread.ts";
 /** How it is found out what is sent. */
 export const EXTENTS_CHOICES = ["auto", "partclone", "data", "all"] as const;
 
-export interface CaptureRequest extends Omit<CaptureOptions, "extents" | "survey" | "origin"> {
+export interface CaptureRequest extends Omit<CaptureOptions, "extents" | "survey" | "origin" | "exact"> {
   /** "raw": the source's own bytes are captured, whatever it is an image of. */
   readonly format: "auto" | "raw";
   /**
@@ -21,6 +23,8 @@ export interface CaptureRequest extends Omit<CaptureOptions, "extents" | "survey
    * auto: partclone for a disk, partition or virtual disk, the maps of unpacked images, data for a raw file.
    */
   readonly extents: (typeof EXTENTS_CHOICES)[number];
+  /** partclone's torrent.info of the source, which says what is sent; null: there is none. */
+  readonly torrentInfoPath: string | null;
 }
 
 /** What a virtual disk is captured without where it is not there: its zeros are known even so. */
@@ -37,10 +41,11 @@ export async function captureImage(
   signal: AbortSignal,
 ): Promise<CaptureReport | null> {
   const extents = request.extents === "all" ? "all" : "data";
-  const options: CaptureOptions = { ...request, extents, survey: null, origin: null };
+  const ezio = request.ezio || request.torrentInfoPath !== null;
+  const options: CaptureOptions = { ...request, ezio, extents, survey: null, origin: null, exact: null };
   checkOptions(options);
-  if (request.extents === "partclone" && request.ezio)
-    throw usageError("--compat ezio sends every byte of the source; leave --extents partclone away");
+  if (request.torrentInfoPath !== null && request.extents !== "auto")
+    throw usageError(`what is sent stands in ${request.torrentInfoPath}; leave --extents away`);
   try {
     const source = await prepareSource(request, unpackHooks, signal);
     try {
@@ -65,13 +70,30 @@ async function capturePrepared(
   const named = (message: string) => message.replaceAll(source.path, request.sourcePath);
   const namedHooks: WorkHooks = { ...hooks, warning: (code, message) => hooks.warning(code, named(message)) };
   try {
+    const { path: sourcePath, origin } = source;
+    if (request.torrentInfoPath !== null) {
+      const exact = readTorrentInfo(request.torrentInfoPath);
+      const work = { ...options, sourcePath, origin, exact };
+      return await runWork<CaptureOptions, CaptureReport>("image/capture-worker", work, namedHooks, signal);
+    }
     const survey = await surveyOf(source, request, namedHooks, signal);
-    const work = { ...options, sourcePath: source.path, origin: source.origin, survey };
+    const exact = survey !== null && options.ezio ? exactOf(survey, source) : null;
+    const work = { ...options, sourcePath, origin, survey, exact };
     return await runWork<CaptureOptions, CaptureReport>("image/capture-worker", work, namedHooks, signal);
   } catch (error) {
     if (error instanceof Failure) throw new Failure(error.exitCode, error.code, named(error.message));
     throw error;
   }
+}
+
+/**
+ * A filesystem's blocks are listed as partclone does: an image's as it restores them, a device's as it clones them.
+ * Whole disks it does not know; their ranges stay in one piece each.
+ */
+function exactOf({ partitions, taken }: Survey, { maps }: PreparedSource): ExactExtents {
+  const isFilesystem = partitions === undefined;
+  const extents = isFilesystem ? cutLikePartclone(taken, maps?.has(0) ? "image" : "device") : taken;
+  return { extents, expected: null };
 }
 
 async function surveyOf(
@@ -83,11 +105,12 @@ async function surveyOf(
   const { mergeGapBytes, force, extents, ezio } = request;
   const { path: sourcePath, maps, isVirtualDisk } = source;
   const isDisk = statSync(sourcePath, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
-  const isKnown = isDisk || isVirtualDisk || maps !== null;
-  const asks = extents === "partclone" || (extents === "auto" && isKnown && !ezio);
+  // A torrent for EZIO is one of a filesystem, also where a raw file holds it.
+  const isKnown = isDisk || isVirtualDisk || maps !== null || ezio;
+  const asks = extents === "partclone" || (extents === "auto" && isKnown);
   if (!asks) return null;
   try {
-    const survey = { sourcePath, extents, mergeGapBytes, force, maps };
+    const survey = { sourcePath, extents, mergeGapBytes, force, maps, isExact: ezio };
     return await surveySource(survey, hooks.warning, signal);
   } catch (error) {
     if (!(error instanceof Failure) || extents !== "auto" || !isVirtualDisk || !MISSING.has(error.code)) throw error;

@@ -11,7 +11,14 @@ import { DIGEST_BYTES, type HashAlgorithm, type Hasher } from "../disk/hasher.ts
 import { type Memory, mapMemory } from "../kernel/memory.ts";
 import type { Reactor, Token } from "../kernel/reactor.ts";
 import { MiB } from "../units.ts";
-import { Classifier, type ClassifierOptions, CLASSIFY_BLOCK_BYTES, type PayloadSink } from "./classify.ts";
+import {
+  Classifier,
+  type ClassifierOptions,
+  CLASSIFY_BLOCK_BYTES,
+  type ExtentSource,
+  type PayloadSink,
+} from "./classify.ts";
+import { GivenExtents } from "./exact-extents.ts";
 import { PieceFeed } from "./piece-feed.ts";
 import type { RangeList } from "./range-list.ts";
 import { ReadAhead, READS_MAX, type ReadSource } from "./read-ahead.ts";
@@ -39,6 +46,8 @@ export interface PassOptions {
   /** What is read; the rest of the source is zeros. */
   readonly ranges: RangeList;
   readonly classify: ClassifierOptions;
+  /** Extents that are sent as they are; null: they are found. */
+  readonly given: RangeList | null;
   readonly pieceBytes: number;
   /** SHA-256 of each piece is computed as well, for a signature. */
   readonly sha256: boolean;
@@ -103,7 +112,7 @@ function slabsFor(workers: number, pieceBytes: number, bytes: number): number {
 class CapturePass implements PayloadSink {
   readonly #reads: ReadAhead;
   readonly #feed: PieceFeed;
-  readonly #classifier: Classifier;
+  readonly #classifier: ExtentSource;
   readonly #scanner: ZeroScanner;
   readonly #save: SaveWriter | null;
   /** The slab that is being looked at. */
@@ -125,7 +134,8 @@ class CapturePass implements PayloadSink {
     const zeros = { address: memory.address + slabCount * SLAB_BYTES, lengthBytes: ZERO_BYTES };
     this.#reads = new ReadAhead(reactor, options.source, options.ranges, slabs, READ_TOKENS);
     this.#feed = new PieceFeed(hasher, options.pieceBytes, zeros, this.#reads, DIGEST_BYTES[algorithmOf(options)]);
-    this.#classifier = new Classifier(options.classify, this);
+    const { given, classify } = options;
+    this.#classifier = given === null ? new Classifier(classify, this) : new GivenExtents(given, this);
     this.#scanner = new ZeroScanner(memory.bytes);
     this.#save = options.save && new SaveWriter(reactor, options.save, this.#reads, SAVE_TOKENS, RUNS_PER_SLAB_MAX);
   }
@@ -191,7 +201,7 @@ class CapturePass implements PayloadSink {
     this.#slab = slab;
     if (holeBytes > 0) classifier.zero(holeBytes);
     const lengthBytes = this.#reads.lengthBytes(slab);
-    if (this.options.classify.all) classifier.data(lengthBytes);
+    if (this.options.classify.all || this.options.given !== null) classifier.data(lengthBytes);
     else this.#scanner.runs(this.#reads.address(slab) - this.memory.address, lengthBytes, classifier);
     this.#reads.release(slab);
   }

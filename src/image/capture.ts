@@ -21,13 +21,15 @@ import { formatBytes } from "../units.ts";
 import { VERSION } from "../version.ts";
 import { type AreaRow, areaRows } from "./area-table.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
+import { readExact } from "./capture-exact.ts";
 import { type PassOptions, type PassResult, runPass } from "./capture-pass.ts";
 import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
 import { CLASSIFY_BLOCK_BYTES, gapForHoles } from "./classify.ts";
 import { refuseMounted } from "./mounted-source.ts";
 import { automaticPieceBytes, checkPieceBytes, SAMPLES } from "./piece-size.ts";
+import type { ExactExtents } from "./exact-extents.ts";
 import type { Origin } from "./foreign/prepared-source.ts";
-import type { RangeList } from "./range-list.ts";
+import { RangeList } from "./range-list.ts";
 import { SaveFile } from "./save-file.ts";
 import type { Survey } from "./survey.ts";
 import { WantedRanges } from "./wanted-ranges.ts";
@@ -53,6 +55,8 @@ export interface CaptureOptions {
   readonly survey: Survey | null;
   /** A torrent that EZIO can deploy. */
   readonly ezio: boolean;
+  /** What is sent, where it is not to be found out; null: it is. */
+  readonly exact: ExactExtents | null;
   readonly mergeGapBytes: number;
   readonly name: string;
   /** A private key in PEM with which the torrent is signed, or null. */
@@ -160,9 +164,13 @@ function captureSource(
   // Of an image it is known what is written; of a disk only reading tells how much of it is zeros.
   if (options.origin !== null && !options.origin.isSaveWritten) save?.needRoom(wanted.narrowest.totalBytes);
   const pieceBytes = choosePieceBytes(source, wanted.narrowest, all, options);
-  const { result, mergeGapBytes } = readUntilItFits(source, wanted, all, pieceBytes, save, options, control);
+  const { result, mergeGapBytes } =
+    options.exact === null
+      ? readUntilItFits(source, wanted, all, pieceBytes, save, options, control)
+      : { result: readGiven(source, options.exact, pieceBytes, save, options, control), mergeGapBytes: 0 };
   failIfChanged(source, options.force, control);
-  const zeros = wanted.zeros(result.extents, mergeGapBytes);
+  // EZIO knows none: what its extents leave out is unused.
+  const zeros = options.exact === null ? wanted.zeros(result.extents, mergeGapBytes) : new RangeList();
   const seedPath = options.origin === null ? source.path : (save?.path ?? options.origin.path);
   const { torrent: unsigned, areas } = makeTorrent(source, result, zeros, pieceBytes, seedPath, options);
   const torrent = signer === null ? unsigned : sign(unsigned, result.sha256, signer);
@@ -186,10 +194,23 @@ function captureSource(
       mergeGapBytes,
       mergedZeroBytes: result.mergedZeroBytes,
       unusedBytes: source.sizeBytes - result.payloadBytes - zeros.totalBytes,
-      mergedUnusedBytes: wanted.addedBytes(mergeGapBytes),
+      mergedUnusedBytes: options.exact === null ? wanted.addedBytes(mergeGapBytes) : 0,
       areas,
     };
   };
+}
+
+function readGiven(
+  source: CaptureSource,
+  exact: ExactExtents,
+  pieceBytes: number,
+  save: SaveFile | null,
+  options: CaptureOptions,
+  control: WorkControl,
+): PassResult {
+  const { io, signKey } = options;
+  const copy = save?.isWritten ? null : save;
+  return readExact(source, { exact, pieceBytes, sha256: signKey !== null, save: copy, io }, control);
 }
 
 function sign(torrent: Uint8Array, sha256: Uint8Array | null, signer: Signer): Uint8Array {
@@ -245,6 +266,7 @@ function readUntilItFits(
       source,
       ranges: wanted.ranges(mergeGapBytes),
       classify: { ...limits, mergeGapBytes },
+      given: null,
       pieceBytes,
       sha256: options.signKey !== null,
       save: save?.isWritten ? null : save,

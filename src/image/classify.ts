@@ -30,6 +30,12 @@ export interface ClassifierOptions {
   readonly all: boolean;
 }
 
+/** What a pass tells of the bytes that it reads, and what it asks at the end. */
+export type ExtentSource = Pick<
+  Classifier,
+  "extents" | "positionBytes" | "mergedZeroBytes" | "overflowed" | "data" | "zero" | "finish" | "widerGapBytes"
+>;
+
 export class Classifier {
   readonly extents = new RangeList();
   #positionBytes = 0;

@@ -86,7 +86,8 @@ export async function runTool(
   try {
     // Their messages are looked at and shown: in English whatever the user's language is.
     const env = { ...process.env, LC_ALL: "C", LANGUAGE: "" };
-    const child = Bun.spawn([path, ...args], { stdio: ["ignore", output.fd, errors.fd], env });
+    // In a session of its own: Ctrl-C reaches this process alone, which ends the tool and is then interrupted, not failed.
+    const child = Bun.spawn([path, ...args], { stdio: ["ignore", output.fd, errors.fd], env, detached: true });
     const end = () => child.kill();
     signal?.addEventListener("abort", end);
     if (signal?.aborted) end();

@@ -8,6 +8,7 @@
  */
 import { ExitCode, Failure, refusedTarget } from "../errors.ts";
 import { parsePartitionTable, type PartitionTable, tableProblem } from "../torrent/partition-table.ts";
+import { EXTENTS_MAX } from "../limits.ts";
 import type { RangeTable } from "../torrent/types.ts";
 import { KiB } from "../units.ts";
 import { type CaptureSource, openCaptureSource } from "./capture-source.ts";
@@ -44,6 +45,8 @@ export interface SurveyRequest {
   readonly force: boolean;
   /** The maps of the images that the source was unpacked from; null: its filesystems are asked. */
   readonly maps: KnownMaps | null;
+  /** Ranges as partclone names them: neither widened nor joined, and of one filesystem alone nothing beside its map. */
+  readonly isExact: boolean;
 }
 
 /** Plain data, handed to the thread of the capture. */
@@ -77,6 +80,8 @@ class Surveyor {
   readonly #taken: TakenRanges;
   readonly #read: ReadDisk;
   #mapCount = 0;
+  /** The source is one filesystem, of which partclone's map is all that is wanted. */
+  #isMapAll = false;
 
   constructor(
     readonly source: CaptureSource,
@@ -84,7 +89,9 @@ class Surveyor {
     readonly warn: Warn,
     readonly signal: AbortSignal,
   ) {
-    this.#taken = new TakenRanges(source.sizeBytes, request.mergeGapBytes);
+    this.#taken = request.isExact
+      ? new TakenRanges(source.sizeBytes, 0, EXTENTS_MAX, 1)
+      : new TakenRanges(source.sizeBytes, request.mergeGapBytes);
     this.#read = diskReader(source.bufferedFd);
   }
 
@@ -99,6 +106,7 @@ class Surveyor {
     const isInDoubt = table !== null && table.partitions.length > 0 && whole.type !== "";
     if (isInDoubt) this.#warnOfBoth(whole.type);
     const usedTable = isInDoubt || table?.partitions.length === 0 ? null : table;
+    this.#isMapAll = request.isExact && usedTable === null;
     const filesystems: string[] = usedTable === null ? [""] : usedTable.partitions.map(() => "");
     for (const area of areasOf(usedTable, source.sizeBytes)) {
       if (area.partition < 0) {
@@ -252,9 +260,9 @@ class Surveyor {
   ): void {
     const taken = this.#taken;
     const { offsetBytes, lengthBytes } = area;
-    this.#takeHead(area);
+    if (!this.#isMapAll) this.#takeHead(area);
     forEachRun((runOffset, runLength) => taken.take(offsetBytes + runOffset, runLength));
-    if (endBytes < lengthBytes) taken.take(offsetBytes + endBytes, lengthBytes - endBytes);
+    if (endBytes < lengthBytes && !this.#isMapAll) taken.take(offsetBytes + endBytes, lengthBytes - endBytes);
   }
 
   #refuseUnclean(name: string, problem: string): false {

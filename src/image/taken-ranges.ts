@@ -24,6 +24,8 @@ export class TakenRanges {
     readonly diskBytes: number,
     mergeGapBytes: number,
     readonly rangesMax = RANGES_MAX,
+    /** Runs are widened to whole blocks of that many bytes; 1: they are kept as they are. */
+    readonly blockBytes = CLASSIFY_BLOCK_BYTES,
   ) {
     this.#mergeGapBytes = mergeGapBytes;
   }
@@ -48,8 +50,9 @@ export class TakenRanges {
     const toldEnd = offsetBytes + lengthBytes;
     this.#toldBytes += Math.max(0, toldEnd - Math.max(offsetBytes, this.#toldEndBytes));
     this.#toldEndBytes = Math.max(this.#toldEndBytes, toldEnd);
-    const start = Math.floor(offsetBytes / CLASSIFY_BLOCK_BYTES) * CLASSIFY_BLOCK_BYTES;
-    const end = Math.min(Math.ceil(toldEnd / CLASSIFY_BLOCK_BYTES) * CLASSIFY_BLOCK_BYTES, this.diskBytes);
+    const { blockBytes } = this;
+    const start = Math.floor(offsetBytes / blockBytes) * blockBytes;
+    const end = Math.min(Math.ceil(toldEnd / blockBytes) * blockBytes, this.diskBytes);
     const last = this.#list.count - 1;
     const lastEnd = last < 0 ? Number.NEGATIVE_INFINITY : this.#list.offsetAt(last) + this.#list.lengthAt(last);
     if (start <= lastEnd || start - lastEnd < this.#mergeGapBytes) {

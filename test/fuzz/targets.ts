@@ -6,6 +6,7 @@ import type { SeededRandom } from "../harness/random.ts";
 import { fuzzCommandLine, fuzzEnvironmentFile, fuzzNodeReport, fuzzPlan, fuzzTargetRule } from "./boot.ts";
 import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
 import { fuzzFrames } from "./frames.ts";
+import { fuzzPartcloneImage, fuzzSplitFiles, fuzzTorrentInfo } from "./images.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
 import { fuzzAnnounceQuery, fuzzHttpHead } from "./tracker.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
@@ -28,9 +29,12 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
   "node-report": fuzzNodeReport,
+  "partclone-image": fuzzPartcloneImage,
   "partition-table": fuzzPartitionTable,
   plan: fuzzPlan,
   ranges: fuzzRanges,
   "target-rule": fuzzTargetRule,
+  "split-files": fuzzSplitFiles,
+  "torrent-info": fuzzTorrentInfo,
   zstd: fuzzZstdFrame,
 };

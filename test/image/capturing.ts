@@ -32,6 +32,7 @@ export function captureHere(
     extents: "data",
     survey: null,
     origin: null,
+    exact: null,
     ezio: false,
     mergeGapBytes: 65536,
     name: "image",

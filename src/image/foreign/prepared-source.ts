@@ -64,7 +64,10 @@ export async function prepareSource(
     throw failure("image-type", `${path} is ${format.what}, which cannot be opened: ${advice}`);
   }
   if (format.kind === "torrent-info")
-    throw failure("image-type", `${path} is a torrent.info of partclone, which holds no disk: name the disk`);
+    throw failure(
+      "image-type",
+      `${path} is a torrent.info of partclone: name the disk that it was made of as well, ${path}=DISK`,
+    );
   if (format.kind === "virtual-disk") {
     const disk = await inspectVirtualDisk(path, format.driver, signal);
     refuseOverwriting(request.savePath, disk.layers);
