@@ -1,11 +1,14 @@
 /** Fuzz targets of src/boot: what a node reads of its surroundings, and what it and its server say to each other. */
 import { deepStrictEqual, ok } from "node:assert";
 import { parseCommandLine, splitCommandLine } from "../../src/boot/init/command-line.ts";
+import { entryFor, parseBootEntries } from "../../src/boot/init/efi-loader.ts";
+import { findKernel } from "../../src/boot/init/find-kernel.ts";
 import { parseEnvironmentFile } from "../../src/boot/init/machine.ts";
 import { formatNodeReport, parseNodeReport } from "../../src/boot/init/node-report.ts";
 import { parsePlan } from "../../src/boot/init/plan.ts";
 import { matchesPattern, parseTargetRule } from "../../src/boot/init/target-rule.ts";
 import type { SeededRandom } from "../harness/random.ts";
+import { installed } from "../boot/installed.ts";
 import { mutate, randomBytes } from "./mutate.ts";
 
 const COMMAND_LINE = Buffer.from(
@@ -62,4 +65,34 @@ export function fuzzEnvironmentFile(random: SeededRandom): void {
   const line = `A=${quoted}`;
   if (line.trim() === line) deepStrictEqual(parseEnvironmentFile(line).get("A"), value);
   parseEnvironmentFile(Buffer.from(mutate(random, Buffer.from(`${line}\nB="x"\n`))).toString("latin1"));
+}
+
+const GRUB = Buffer.from(
+  "set x=1\nmenuentry 'A' {\n linux /boot/vmlinuz root=UUID=1 $x ${y}\n initrd /boot/initrd\n}\nmenuentry 'B' {\n linux /b\n}\n",
+);
+const ENTRY = Buffer.from("title x\nlinux /boot/vmlinuz\ninitrd /boot/initrd $tuned_initrd\noptions root=UUID=1 ro\n");
+
+/** A kernel that is there, or a line. A command line holds nothing that cannot be handed to a program. */
+export function fuzzFindKernel(random: SeededRandom): void {
+  const isGrub = random.below(2) === 0;
+  const text = Buffer.from(mutate(random, isGrub ? GRUB : ENTRY)).toString("latin1");
+  const files = {
+    [isGrub ? "boot/grub/grub.cfg" : "loader/entries/a.conf"]: text,
+    "boot/vmlinuz": "",
+    "boot/initrd": "",
+  };
+  const found = findKernel(installed(files), "UUID=1");
+  if (typeof found === "string") return ok(found.length > 0);
+  for (const path of [found.kernel, ...found.initrds]) ok(installed(files).exists(path));
+  ok(!/[\x00-\x1f\x7f]/.test(found.commandLine));
+}
+
+/** Nothing is thrown; an entry that is found is active and in the order. */
+export function fuzzBootEntries(random: SeededRandom): void {
+  const valid = Buffer.from(
+    "BootOrder: 0001,0000\nBoot0000* A\tHD(1,GPT,aa-bb)/File(\\EFI\\a.efi)\nBoot0001  B\tHD(1,GPT,aa-bb)/\\EFI\\b.efi\n",
+  );
+  const entries = parseBootEntries(Buffer.from(mutate(random, valid)).toString("latin1"));
+  const found = entryFor(entries, "AA-BB", "\\EFI\\a.efi");
+  ok(found === null || (found.isActive && entries.order.includes(found.number)));
 }

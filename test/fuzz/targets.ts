@@ -3,7 +3,15 @@
  * something else than it promises, or where what it accepted breaks a property.
  */
 import type { SeededRandom } from "../harness/random.ts";
-import { fuzzCommandLine, fuzzEnvironmentFile, fuzzNodeReport, fuzzPlan, fuzzTargetRule } from "./boot.ts";
+import {
+  fuzzBootEntries,
+  fuzzFindKernel,
+  fuzzCommandLine,
+  fuzzEnvironmentFile,
+  fuzzNodeReport,
+  fuzzPlan,
+  fuzzTargetRule,
+} from "./boot.ts";
 import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzPartcloneImage, fuzzSplitFiles, fuzzTorrentInfo } from "./images.ts";
@@ -19,10 +27,12 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   announce: fuzzAnnounceQuery,
   bencode: fuzzBencode,
   bitfield: fuzzBitfield,
+  "boot-entries": fuzzBootEntries,
   "command-line": fuzzCommandLine,
   "domain-map": fuzzDomainMap,
   "environment-file": fuzzEnvironmentFile,
   extensions: fuzzExtensions,
+  "find-kernel": fuzzFindKernel,
   frames: fuzzFrames,
   handshake: fuzzHandshake,
   head: fuzzHttpHead,

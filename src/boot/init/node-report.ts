@@ -76,7 +76,7 @@ export function parseNodeReport(bytes: Uint8Array): NodeReport | null {
   }
   for (const key of NUMBERS) {
     const number = value[key];
-    if (typeof number === "number" && Number.isFinite(number) && number >= 0) report[key] = number;
+    if (typeof number === "number" && Number.isFinite(number) && number >= 0) report[key] = Math.abs(number);
   }
   return report as unknown as NodeReport;
 }
