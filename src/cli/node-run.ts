@@ -11,6 +11,7 @@ import { endMachine, type PowerAction, runShell } from "../boot/init/after.ts";
 import { askServer, findPlan, NoPlan } from "../boot/init/ask-plan.ts";
 import { isAbsurd, setClock } from "../boot/init/clock.ts";
 import type { AfterAction, ParsedCommandLine } from "../boot/init/command-line.ts";
+import { consolePaths } from "../boot/init/consoles.ts";
 import { type Disk, readDisks } from "../boot/init/disks.ts";
 import { disksKey, type FoundTarget, findTarget, TargetRefusal } from "../boot/init/find-target.ts";
 import type { Machine } from "../boot/init/machine.ts";
@@ -313,7 +314,8 @@ export class NodeRun {
     const { output } = this.options;
     this.reporter.tell({ phase: "shell", message: words });
     output.line(words);
-    const problem = await runShell();
+    const consoles = consolePaths();
+    const problem = await runShell(consoles.length > 0 ? consoles : ["/dev/console"]);
     if (problem !== null) output.warning("shell", problem);
     if (problem !== null) await pause(this.times.repeatMs, this.options.signal);
   }

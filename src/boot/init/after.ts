@@ -1,9 +1,9 @@
 /**
- * What becomes of the machine when its disk is done: reboot, power off, or a shell. (kexec is in `kexec.ts`.)
+ * What becomes of the machine when its disk is done: reboot, power off, or a shell. `kexec.ts` has the fourth.
  *
  * Nothing here asks whether it may: `surroundings.ts` is what keeps somebody's own computer from being rebooted.
  */
-import { existsSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, writeFileSync } from "node:fs";
 import { ExitCode, Failure } from "../../errors.ts";
 import { pause } from "../../pause.ts";
 import { askTool } from "./node-tool.ts";
@@ -36,16 +36,36 @@ export async function endMachine(action: PowerAction): Promise<never> {
   throw new Failure(ExitCode.failed, "after", `the machine does not ${action} (${why}): switch it off and on`);
 }
 
-/** A shell on the console, until it is left. Returns what went wrong, or null. */
-export async function runShell(): Promise<string | null> {
+/** A shell that ends sooner had no console to read from. */
+const SHELL_START_MS = 1_000;
+
+/** A shell on each of the consoles, until one of them is left. Returns what went wrong, or null. */
+export async function runShell(consoles: readonly string[]): Promise<string | null> {
   const shell = ["/bin/sh", "/bin/bash"].find((path) => existsSync(path));
   if (shell === undefined) return "there is no shell in this initramfs";
   // Its own session with the console as its terminal, so that Ctrl-C ends what runs in it.
   const setsid = Bun.which("setsid");
   const command = setsid === null ? [shell, "-i"] : [setsid, "-c", shell, "-i"];
-  const path = existsSync("/dev/console") ? "/dev/console" : "/dev/tty";
-  const terminal = openSync(path, "r+");
-  const child = Bun.spawn(command, { stdio: [terminal, terminal, terminal], env: { ...process.env, TERM: "linux" } });
-  await child.exited;
+  const children = consoles.flatMap((path) => startOn(path, command));
+  await pause(SHELL_START_MS, new AbortController().signal);
+  const alive = children.filter((child) => child.exitCode === null && child.signalCode === null);
+  if (alive.length === 0) return `no shell can be had on ${consoles.join(" or ") || "any console"}`;
+  await Promise.race(alive.map((child) => child.exited));
+  for (const child of children) child.kill("SIGHUP");
   return null;
+}
+
+/** None where the console is named and not there. */
+function startOn(path: string, command: string[]): Bun.Subprocess[] {
+  let terminal: number;
+  try {
+    terminal = openSync(path, constants.O_RDWR | constants.O_NOCTTY);
+  } catch {
+    return [];
+  }
+  try {
+    return [Bun.spawn(command, { stdio: [terminal, terminal, terminal], env: { ...process.env, TERM: "linux" } })];
+  } finally {
+    closeSync(terminal);
+  }
 }
