@@ -250,7 +250,9 @@ export class NodeRun {
     if (error instanceof TargetRefusal) this.options.output.trace(error.table.join("\n"));
     // Without a server there is nobody to tell; with one that has no plan yet the node is waiting, not broken.
     if (error instanceof NoPlan || !isNew) return;
-    this.reporter.tell({ phase: "failed", code: error.code, message: error.message });
+    // Who reads it at the server sees no table.
+    const disks = error instanceof TargetRefusal ? `: ${error.disks}` : "";
+    this.reporter.tell({ phase: "failed", code: error.code, message: `${error.message}${disks}` });
   }
 
   /** Stays with a failure until something changes: the plan, the disks, or whoever uses the shell. */

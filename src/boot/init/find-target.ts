@@ -38,6 +38,8 @@ export class TargetRefusal extends Failure {
     code: "target-none" | "target-ambiguous",
     message: string,
     readonly table: readonly string[],
+    /** The same in one line. */
+    readonly disks: string,
   ) {
     super(ExitCode.refused, code, message);
   }
@@ -97,10 +99,13 @@ function resolved(path: string): string {
 
 function refusal(rule: TargetRule, choice: Exclude<Choice, { type: "chosen" }>, disks: readonly Disk[]): TargetRefusal {
   const table = diskTable(disks, choice.reasons);
-  if (choice.type === "none") {
-    const what = `no disk of this machine can be the target ${rule.text}`;
-    return new TargetRefusal("target-none", `${what}; the table says why: choose with diskswarm.target=`, table);
-  }
-  const what = `several disks of this machine meet the target ${rule.text}, and none is taken by chance`;
-  return new TargetRefusal("target-ambiguous", `${what}: name one, for example with diskswarm.target=serial=`, table);
+  const line = disks.map(({ path }, index) => `${path} ${choice.reasons[index]}`).join(", ") || "there is no disk";
+  const [code, why] =
+    choice.type === "none"
+      ? (["target-none", `no disk of this machine can be the target ${rule.text}`] as const)
+      : ([
+          "target-ambiguous",
+          `several disks of this machine meet the target ${rule.text}, none is taken by chance`,
+        ] as const);
+  return new TargetRefusal(code, `${why}; choose with diskswarm.target= or serve --target`, table, line);
 }
