@@ -50,7 +50,7 @@ describe.skipIf(!isRoot)("a node", () => {
       const cable = plugIn(network, 1);
       const kernel = { ...boot, commandLine: "console=tty0 console=ttyS0 diskswarm.linger=0" };
       const vm = await Vm.start(scope, "node", {
-        memoryMiB: 256,
+        memoryMiB: 512,
         cable,
         disks: [{ path: disk, serial: "D1" }],
         kernel,
