@@ -20,8 +20,9 @@ server_origin() {
       echo "http://${server%%/*}"
       ;;
     # A host by itself, with or without a port.
+    \[*\]:*) echo "http://$server" ;;
     \[*\] | *:*:*) server=${server#\[} && echo "http://[${server%\]}]:6969" ;;
-    \[*\]:* | *:*) echo "http://$server" ;;
+    *:*) echo "http://$server" ;;
     *) echo "http://$server:6969" ;;
   esac
 }

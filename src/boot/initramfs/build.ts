@@ -65,6 +65,8 @@ export async function buildInitramfs(
 ): Promise<BuildReport> {
   const kernel = openKernel(request);
   const busybox = staticBusybox(request.sysroot, kernel);
+  for (const path of [request.binary, ...request.extra])
+    if (!existsSync(path)) throw buildFailure("missing", `${path} does not exist`);
   needSquashfsTools();
   const folder = openOutputFolder(request.outputFolder);
   const work = mkdtempSync(join(folder, ".diskswarm-initramfs-"));

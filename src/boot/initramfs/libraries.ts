@@ -6,7 +6,7 @@
  * ldconfig then. Those that a program names a folder for stay in that folder.
  */
 import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { ElfProblem, elfNeeds, isElf, type ElfNeeds, type Machine } from "./elf.ts";
 import type { FileTree } from "./file-tree.ts";
 import { buildFailure } from "./problem.ts";
@@ -18,6 +18,8 @@ const CONFIG_DEPTH_MAX = 4;
 
 export class Libraries {
   readonly #needs = new Map<string, ElfNeeds>();
+  /** Names of the loaders that programs had. */
+  readonly #loaders = new Set<string>();
   readonly #folders: readonly string[];
   /** Folder of libc, where all others go. */
   readonly #home: string;
@@ -68,6 +70,7 @@ export class Libraries {
         `${program} wants the loader ${loader}, which this system does not have: install the C library that it was built for`,
       );
     tree.file(loader, contentOf(from), 0o755);
+    this.#loaders.add(basename(loader));
   }
 
   #addLibraries(tree: FileTree, from: string, origin: string, needs: ElfNeeds): void {
@@ -76,7 +79,7 @@ export class Libraries {
       .filter((folder) => folder.startsWith("/"));
     for (const name of needs.libraries) {
       // The loader itself is a library too, for programs that ask it for something.
-      if (needs.loader?.endsWith(`/${name}`)) continue;
+      if (this.#loaders.has(name)) continue;
       const special = searched.find((folder) => existsSync(`${this.sysroot}${folder}/${name}`));
       const folder = special ?? this.#folders.find((one) => existsSync(`${this.sysroot}${one}/${name}`));
       if (folder === undefined)

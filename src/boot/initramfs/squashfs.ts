@@ -34,7 +34,9 @@ export async function makeSquashfs(
   const words = [root, outputPath, "-noappend", "-no-progress", "-quiet", "-no-xattrs", "-no-exports", "-all-root"];
   const times = ["-mkfs-time", "0", "-all-time", "0"];
   const run = await runToolForText(TOOL, [...words, ...times, ...packerWords(packer, machine)], signal);
-  if (run.exitCode !== 0) throw buildFailure("squashfs", `mksquashfs could not write the image: ${reasonOf(run)}`);
+  if (run.exitCode === 0) return;
+  const room = `is there room for ${Math.ceil(tree.totalBytes / 1e6)} MB`;
+  throw buildFailure("squashfs", `mksquashfs could not write ${outputPath} (${reasonOf(run)}): ${room}?`);
 }
 
 function packerWords(packer: Packer, machine: Machine): string[] {
