@@ -22,6 +22,7 @@ uevent /lib/diskswarm/hotplug.sh > /dev/null 2>&1 &
 [ ! -e "$NET_ENV" ] || keep_lease
 
 while :; do
+  debug "$(sed -n 's/:  */ /; /^MemTotal\|^MemFree\|^MemAvailable/p' /proc/meminfo | tr '\n' ' ')"
   # Its own session with the console as its terminal, so that Ctrl-C reaches it.
   setsid -c /usr/bin/diskswarm init < /dev/console > /dev/console 2>&1
   status=$?
