@@ -20,6 +20,8 @@ const PACKAGES: Record<string, string> = {
   "qemu-system-x86_64": "qemu-system-x86",
   losetup: "mount",
   depmod: "kmod",
+  modprobe: "kmod",
+  mksquashfs: "squashfs-tools",
   sfdisk: "fdisk",
   "qemu-img": "qemu-utils",
   "qemu-storage-daemon": "qemu-system-common",

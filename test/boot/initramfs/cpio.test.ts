@@ -6,7 +6,7 @@ import { writeArchive } from "../../../src/boot/initramfs/archive-file.ts";
 import { CPIO_FILE_BYTES_MAX, cpioHeader, cpioPadding, cpioTrailer } from "../../../src/boot/initramfs/cpio.ts";
 import { FileTree } from "../../../src/boot/initramfs/file-tree.ts";
 import { run } from "../../harness/process.ts";
-import { Scope, scopedTest } from "../../harness/scope.ts";
+import { type Scope, scopedTest } from "../../harness/scope.ts";
 import { isRoot, needTools } from "../../harness/tools.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
