@@ -28,6 +28,10 @@ export const TORRENT_BYTES_MAX = 192 * MiB;
 export const TRACKERS_MAX = 256;
 /** Partitions of one disk whose filesystem type a torrent names: GPT has 128 entries. */
 export const PARTITIONS_MAX = 256;
+/** Data of an image beyond the end of a smaller disk, kept in memory and then dropped: the backup GPT, rounded and merged with what is near it. */
+export const DROPPED_BYTES_MAX = 1 * MiB;
+/** Largest table of `--personalize`: 10,000 machines in lines of 100 bytes are 1 MiB. */
+export const PERSONALITY_TABLE_BYTES_MAX = 4 * MiB;
 /** Nesting of bencode accepted anywhere: a torrent needs 5. */
 export const BENCODE_DEPTH_MAX = 32;
 /** Requests of one remote peer that wait here; announced to it as `reqq` (BEP 10). */

@@ -10,7 +10,7 @@ const ROOT = join(import.meta.dir, "..");
 const LINES_MAX = 550;
 
 /** From the top of the house to its cellar: a layer imports from itself and from those after it. */
-const LAYERS = "main cli server web boot image tracker peer disk kernel swarm wire torrent shared".split(" ");
+const LAYERS = "main cli server web boot fit image tracker peer disk kernel swarm wire torrent shared".split(" ");
 
 interface SourceFile {
   /** From the repository's root: `src/wire/frames.ts`. */

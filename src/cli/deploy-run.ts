@@ -4,10 +4,12 @@
  */
 import { statSync } from "node:fs";
 import { ExitCode, Failure } from "../errors.ts";
-import { moveBackupGpt } from "../image/move-backup-gpt.ts";
+import { canRewriteTable, checkFit, type FitOptions, fitTarget } from "../fit/fit.ts";
+import { loadPersonality } from "../fit/load-personality.ts";
 import type { PeerEvent, PeerHandle, PeerStats } from "../peer/api.ts";
 import { startPeer } from "../peer/handle.ts";
 import { requireSignature } from "../torrent/signature.ts";
+import type { Metainfo } from "../torrent/types.ts";
 import { formatBytes, parseSize } from "../units.ts";
 import type { DeployValues } from "./deploy.ts";
 import { Discovery } from "./discovery.ts";
@@ -57,6 +59,7 @@ export class DeployRun {
     const named = torrent.peers.map((text) => parseHostAndPort(text)!);
     const peers = await resolvePeers([...options.peer, ...named], output);
     if (signal.aborted) return ExitCode.interrupted;
+    const fit = await this.readFitOptions();
     this.peer = startPeer(
       {
         role: "deploy",
@@ -64,6 +67,7 @@ export class DeployRun {
         torrent: torrent.file?.bytes ?? { infoHash: torrent.infoHash, name: torrent.name },
         path: target,
         force: options.force,
+        fit: { canRewriteTable: canRewriteTable(), convertSectors: options.convertSectors },
         listen: options.listen,
         port: options.port,
         portMayChange: !portWasGiven,
@@ -86,7 +90,7 @@ export class DeployRun {
       await this.peer.finished;
       await this.verification;
       if (!this.isDone) return ExitCode.interrupted;
-      await this.fitTable();
+      await this.fit(fit);
       return ExitCode.done;
     } finally {
       signal.removeEventListener("abort", stop);
@@ -108,15 +112,36 @@ export class DeployRun {
     );
   }
 
-  /** At the very end, since it changes what a lingering node serves: a larger disk gets its backup GPT at its own end. */
-  private async fitTable(): Promise<void> {
-    const { output, target } = this.request;
-    if (!statSync(target).isBlockDevice()) return;
-    const outcome = await moveBackupGpt(target);
-    if (outcome.type === "left") output.warning("backup-gpt", outcome.problem);
-    if (outcome.type !== "moved") return;
-    output.event("backup-gpt", { target, fromBytes: outcome.fromBytes });
-    output.line(`${target} is larger than the image's disk: its backup GPT was moved to its end`);
+  /** What will be done after the proof, and whether it can be: the user hears of it before anything is written. */
+  private async readFitOptions(): Promise<FitOptions> {
+    const { torrent, target, options, signal } = this.request;
+    const { convertSectors, grow, newUuids, personalize } = options;
+    const personality =
+      personalize === null ? null : await loadPersonality(personalize, { timeoutMs: options.timeout, signal });
+    const fit = { convertSectors, grow, newUuids, personality };
+    const found = statSync(target, { throwIfNoEntry: false });
+    checkFit(fit, found?.isFile() ?? false, torrent.file?.metainfo ?? null);
+    return fit;
+  }
+
+  /** At the very end, since it changes what a lingering node serves. */
+  private async fit(options: FitOptions): Promise<void> {
+    const { target, output, signal } = this.request;
+    // A signal may have ended the lingering: that is no reason to leave the disk unfinished. One from now on is.
+    const wasStopped = signal.aborted;
+    await fitTarget(target, this.metainfo, options, {
+      warning: (code, message) => output.warning(code, message),
+      debug: (message) => output.log("debug", message),
+      stopped: () => signal.aborted && !wasStopped,
+      done: (event, fields, text) => {
+        output.event(event, fields);
+        output.line(text);
+      },
+    });
+  }
+
+  private get metainfo(): Metainfo {
+    return this.request.torrent.file?.metainfo ?? metainfoOfInfo(this.infoBytes!);
   }
 
   private hear(event: PeerEvent): void {
@@ -182,11 +207,10 @@ export class DeployRun {
 
   /** The proof is told when the target was read again. */
   private async verify(event: Extract<PeerEvent, { type: "done" }>): Promise<void> {
-    const { torrent, target, output, signal, options } = this.request;
-    const metainfo = torrent.file?.metainfo ?? metainfoOfInfo(this.infoBytes!);
+    const { target, output, signal, options } = this.request;
     const { io, direct, key } = options;
-    const trusted = key !== null;
-    if (await verifyAfter({ metainfo, trusted, target, io, direct, output, signal })) this.done(event, true);
+    const what = { metainfo: this.metainfo, trusted: key !== null, target, tail: event.tail };
+    if (await verifyAfter({ ...what, io, direct, output, signal })) this.done(event, true);
   }
 
   private done({ stats, seconds, sources }: Extract<PeerEvent, { type: "done" }>, verified: boolean): void {

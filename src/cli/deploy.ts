@@ -50,6 +50,13 @@ export const DEPLOY_OPTIONS = {
   timeout: duration("how long nothing to fetch from is borne", "60s"),
   key: text("PUBKEY", "trust only a torrent signed by this key: Base64, or the file that keygen wrote beside the key"),
   verify: flag("read the whole target again afterwards and compare the hashes"),
+  grow: flag("on a larger disk, grow the last partition and its filesystem into the free space"),
+  convertSectors: flag("convert the GPT for a disk whose sectors have another size, where the filesystems allow it"),
+  newUuids: flag("give the disk and its partitions new identifiers (those of filesystems stay)"),
+  personalize: text(
+    "TABLE",
+    "give the installed Linux the host name that a CSV or JSON table (file or URL) has for this machine",
+  ),
   force: flag("write to an ordinary file, and create it where it is missing"),
 } satisfies OptionTable;
 

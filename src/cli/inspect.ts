@@ -58,6 +58,7 @@ function describe(metainfo: Metainfo, list: number): Record<string, unknown> {
     zeroRangeCount: image?.zeroRanges.count ?? null,
     zeroRanges: image === null ? null : listed(image.zeroRanges, list),
     filesystems: image?.filesystems ?? null,
+    blockBytes: image?.blockBytes ?? null,
     partitions: image?.partitions ?? null,
     areas: image === null ? null : areaRows(image, extents),
     trackers: metainfo.trackers,

@@ -1,4 +1,5 @@
 /** `deploy --verify`: what was proven piece by piece while it was written is read from the disk once more. */
+import type { TailContent } from "../disk/tail-store.ts";
 import { ExitCode, Failure } from "../errors.ts";
 import { isProven, type VerifyReport, verifyTarget } from "../image/verify.ts";
 import { wrapInfo } from "../torrent/create.ts";
@@ -14,13 +15,15 @@ export interface VerifyAfterOptions {
   readonly target: string;
   readonly io: "auto" | "uring" | "epoll";
   readonly direct: "auto" | "on" | "off";
+  /** What has no place on the target. */
+  readonly tail: TailContent | null;
   readonly output: Output;
   readonly signal: AbortSignal;
 }
 
 /** Reads the target again. False where it was stopped; throws a Failure (integrity) where something is wrong. */
 export async function verifyAfter(options: VerifyAfterOptions): Promise<boolean> {
-  const { metainfo, trusted, target, io, direct, output, signal } = options;
+  const { metainfo, trusted, target, io, direct, tail, output, signal } = options;
   const meter = new RateMeter();
   const hooks = {
     warning: (code: string, message: string) => output.warning(code, message),
@@ -31,7 +34,7 @@ export async function verifyAfter(options: VerifyAfterOptions): Promise<boolean>
       output.progress({ bytesDone, bytesTotal, rateBytesPerSecond, etaSeconds, peers: 0, phase: "verify" });
     },
   };
-  const report = await verifyTarget({ metainfo, trusted, targetPath: target, io, direct }, hooks, signal);
+  const report = await verifyTarget({ metainfo, trusted, targetPath: target, io, direct, tail }, hooks, signal);
   if (report === null) return false;
   if (!isProven(report)) throw new Failure(ExitCode.integrity, "verify-failed", describe(target, report));
   return true;

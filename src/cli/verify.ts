@@ -51,7 +51,7 @@ the disk. Nothing is written.`,
       bytesTotal,
     });
     const startMs = performance.now();
-    const work = { metainfo, trusted, targetPath, io: options.io, direct: options.direct };
+    const work = { metainfo, trusted, targetPath, io: options.io, direct: options.direct, tail: null };
     const report = await verifyTarget(work, workHooks(output, "verify"), signal);
     if (report === null) return ExitCode.interrupted;
     tellFaults(output, report, metainfo);

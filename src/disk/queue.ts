@@ -11,6 +11,7 @@ import { nowMs } from "../kernel/clock.ts";
 import { Errno } from "../kernel/libc.ts";
 import type { Address, Reactor, Token } from "../kernel/reactor.ts";
 import { diskFault } from "./disk-fault.ts";
+import type { TailStore } from "./tail-store.ts";
 import { ORDERED_WRITES_MAX, type WriteOrder } from "./write-order.ts";
 
 /** Says where a payload byte lies. `segments.ts` implements it. */
@@ -31,6 +32,8 @@ export interface DiskFiles {
   /** Opened with O_DIRECT, or -1. */
   readonly directFd: number;
   readonly bufferedFd: number;
+  /** What of the image lies beyond the disk's end; null or absent: nothing does. */
+  readonly tail?: TailStore | null;
 }
 
 /** Bytes of the disk that are held in memory until the end: see `head-guard.ts`. */
@@ -130,7 +133,7 @@ export class DiskQueue {
       while (this.#jobLeft[job]! > 0 && this.#freeOps.length > 0) this.#start(job);
       if (this.#jobLeft[job]! > 0) break;
       taken++;
-      // All of it may lie in the withheld head: then no operation will report it.
+      // All of it may lie in the withheld head or beyond the end: then no operation will report it.
       if (this.#jobOps[job] === 0) this.#finish(job);
     }
     if (taken > 0) this.#waiting.splice(0, taken);
@@ -175,7 +178,10 @@ export class DiskQueue {
     segments.locate(this.#jobOffset[job]!, this.#jobLeft[job]!, address);
     const diskOffset = segments.diskOffsetBytes;
     const headBytes = (this.head?.endBytes ?? 0) - diskOffset;
-    const lengthBytes = headBytes > 0 ? Math.min(segments.lengthBytes, headBytes) : segments.lengthBytes;
+    const tail = this.files.tail ?? null;
+    const diskBytes = (tail?.startBytes ?? Number.POSITIVE_INFINITY) - diskOffset;
+    const boundBytes = headBytes > 0 ? headBytes : diskBytes > 0 ? diskBytes : Number.POSITIVE_INFINITY;
+    const lengthBytes = Math.min(segments.lengthBytes, boundBytes);
     this.#jobOffset[job]! += lengthBytes;
     this.#jobLeft[job]! -= lengthBytes;
     this.#jobAddress[job]! += lengthBytes;
@@ -183,6 +189,11 @@ export class DiskQueue {
     if (this.head !== null && headBytes > 0) {
       if (isWrite) this.head.write(diskOffset, address, lengthBytes);
       else this.head.read(diskOffset, address, lengthBytes);
+      return;
+    }
+    if (tail !== null && diskBytes <= 0) {
+      if (isWrite) tail.write(diskOffset, address, lengthBytes);
+      else tail.read(diskOffset, address, lengthBytes);
       return;
     }
     const op = this.#freeOps.pop()!;

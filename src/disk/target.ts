@@ -10,7 +10,9 @@ import { dirname, resolve } from "node:path";
 import { type Failure, refusedTarget } from "../errors.ts";
 import * as abi from "../kernel/abi.ts";
 import { Errno, errnoText, type FileStat, flock, fstat, ftruncate, ioctlGet, open, stat } from "../kernel/libc.ts";
-import type { Metainfo } from "../torrent/types.ts";
+import { DiskLayout } from "../torrent/disk-layout.ts";
+import { makeExtentTable, rangesEndBytes } from "../torrent/extents.ts";
+import type { ExtentTable, Metainfo } from "../torrent/types.ts";
 import { formatBytes } from "../units.ts";
 import { flushDirectoryOf, flushDisk } from "./flush.ts";
 import { useOfDevice, useOfFile } from "./in-use.ts";
@@ -26,32 +28,52 @@ import {
   typeName,
 } from "./open-disk.ts";
 import { isRotational } from "./rotational.ts";
+import { TailStore } from "./tail-store.ts";
 
 /** What an image asks of its target. */
 export interface TargetNeeds {
-  /** Smallest size in bytes. */
+  /** Size in bytes: of a file, and the least of a disk unless its `layout` allows less. */
   readonly bytes: number;
   /** Logical sector size that the partition table in the image counts in; null where any will do. */
   readonly sectorBytes: number | null;
   /** A file gets exactly `bytes`: the image is of a file, not of a disk. */
   readonly isExact: boolean;
+  /** What is known of the image's partitions; without it a disk must be as large as the image's and have its sectors. */
+  readonly layout?: DiskLayout | null;
+  /** What will be written; without them all of it lies within `bytes`. */
+  readonly extents?: ExtentTable;
 }
+
+/** What will be done to the partition table when the image is proven. */
+export interface FitPermits {
+  /** There is a tool to rewrite a GPT with: a disk may be smaller than the image's. */
+  readonly canRewriteTable: boolean;
+  /** The user asked for a table that counts in the target's sectors. */
+  readonly convertSectors: boolean;
+}
+
+const NO_EXTENTS = makeExtentTable(new Float64Array(0), new Float64Array(0));
+/** Nothing will be done to the table. */
+const NO_FIT: FitPermits = { canRewriteTable: false, convertSectors: false };
 
 export interface TargetOptions {
   /** Allows a target that is an ordinary file, and creates it where it is missing. */
   readonly force: boolean;
   readonly direct: DirectMode;
+  /** Absent: nothing. */
+  readonly fit?: FitPermits;
 }
 
 /** What the image of a torrent asks of its target. */
 export function needsOf(metainfo: Metainfo): TargetNeeds {
-  const { extents, image, layout } = metainfo;
-  const last = extents.count - 1;
-  const reachBytes = last < 0 ? 0 : extents.diskOffsetBytes[last] + extents.lengthBytes[last];
+  const { extents, image } = metainfo;
+  const layout = DiskLayout.of(metainfo);
   return {
-    bytes: Math.max(reachBytes, image?.diskBytes ?? 0),
-    sectorBytes: image?.kind === "disk" ? image.sectorBytes : null,
-    isExact: image === null ? layout === "single" : image.kind === "file",
+    bytes: Math.max(rangesEndBytes(extents), image?.diskBytes ?? 0),
+    sectorBytes: image !== null && (image.kind === "disk" || layout !== null) ? image.sectorBytes : null,
+    isExact: image === null ? metainfo.layout === "single" : image.kind === "file",
+    layout,
+    extents,
   };
 }
 
@@ -110,12 +132,10 @@ function openDevice(path: string, found: FileStat, needs: TargetNeeds, options: 
     if (sizeBytes < 0) throw cannotOpen(path, sizeBytes);
     const sectorBytes = ioctlGet(fd, abi.BLKSSZGET, 32);
     if (sectorBytes < 0) throw cannotOpen(path, sectorBytes);
-    if (sizeBytes < needs.bytes) throw tooSmall(path, sizeBytes, needs.bytes);
-    if (needs.sectorBytes !== null && needs.sectorBytes !== sectorBytes) {
-      const text = `its sectors have ${sectorBytes} bytes, those of the image ${needs.sectorBytes}: the partition table would be wrong`;
-      throw refused("target-sector-size", path, `${text}; choose a disk with ${needs.sectorBytes}-byte sectors`);
-    }
-    return finishOpen(path, fd, "block", sizeBytes, sectorBytes, options.direct, false);
+    const { fit = NO_FIT } = options;
+    checkSectors(path, sectorBytes, needs, fit);
+    checkSize(path, sizeBytes, sectorBytes, needs, fit);
+    return finishOpen(path, fd, "block", sizeBytes, sectorBytes, options.direct, false, needs.extents);
   });
 }
 
@@ -138,6 +158,7 @@ function openFile(path: string, needs: TargetNeeds, options: TargetOptions, isNe
       null,
       options.direct,
       isNew,
+      needs.extents,
     );
     if (now.sizeBytes < needs.bytes || needs.isExact) target.resize(needs.bytes);
     return target;
@@ -163,6 +184,7 @@ function finishOpen(
   sectorBytes: number | null,
   mode: DirectMode,
   isNew: boolean,
+  extents: ExtentTable = NO_EXTENTS,
 ): Target {
   const direct = mode === "off" ? null : openDirect(path, fd, abi.O_RDWR, mode === "on");
   if (mode === "on" && direct === null) {
@@ -177,6 +199,7 @@ function finishOpen(
       bufferedFd: fd,
       directFd: direct?.fd ?? -1,
       direct: direct?.alignment ?? null,
+      tail: TailStore.beyond(extents, sizeBytes),
     },
     isNew,
   );
@@ -264,9 +287,40 @@ function readOnly(path: string): Failure {
   );
 }
 
-function tooSmall(path: string, sizeBytes: number, needBytes: number): Failure {
-  const sizes = `it has ${sizeBytes} bytes (${formatBytes(sizeBytes)}), the image needs ${needBytes} (${formatBytes(needBytes)})`;
-  return refused("target-too-small", path, `${sizes}; choose a larger disk`);
+function checkSectors(path: string, sectorBytes: number, needs: TargetNeeds, { convertSectors }: FitPermits): void {
+  if (needs.sectorBytes === null || needs.sectorBytes === sectorBytes) return;
+  const sectors = `its sectors have ${sectorBytes} bytes, those of the image ${needs.sectorBytes}`;
+  const refuse = (reason: string) => refused("target-sector-size", path, `${sectors}: ${reason}`);
+  const choose = `choose a disk with ${needs.sectorBytes}-byte sectors`;
+  const problem =
+    needs.layout == null
+      ? "the image does not say what partitions it has"
+      : needs.layout.conversionProblem(sectorBytes);
+  if (problem !== null)
+    throw refuse(`its partition table would be wrong, and cannot be converted (${problem}); ${choose}`);
+  if (!convertSectors)
+    throw refuse(`the partition table would be wrong; convert it with --convert-sectors, or ${choose}`);
+}
+
+function checkSize(
+  path: string,
+  sizeBytes: number,
+  sectorBytes: number,
+  { bytes, layout = null, sectorBytes: imageSectorBytes }: TargetNeeds,
+  { canRewriteTable }: FitPermits,
+): void {
+  const isConverted = layout !== null && imageSectorBytes !== sectorBytes;
+  if (sizeBytes >= bytes && !isConverted) return;
+  const leastBytes = layout?.leastBytes(sectorBytes) ?? bytes;
+  if (sizeBytes < leastBytes) {
+    const sizes = `it has ${sizeBytes} bytes (${formatBytes(sizeBytes)}), the image needs ${leastBytes} (${formatBytes(leastBytes)})`;
+    const why = layout === null ? "" : `: ${layout.leastReason(sectorBytes)}`;
+    throw refused("target-too-small", path, `${sizes}${why}; choose a larger disk`);
+  }
+  if (layout?.isGpt && !canRewriteTable) {
+    const what = `it has ${sizeBytes} bytes and the image ${bytes}: its GPT has to be rewritten for it`;
+    throw refused("target-too-small", path, `${what}; install the package fdisk (for sfdisk), or choose a larger disk`);
+  }
 }
 
 function refused(code: string, path: string, reason: string): Failure {

@@ -317,7 +317,11 @@ function makeTorrent(
     sectorBytes: source.sectorBytes,
     kind: source.kind,
     zeroRanges: makeRangeTable(zeroRanges.diskOffsetBytes.slice(), zeroRanges.lengthBytes.slice()),
-    ...(options.survey && { partitions: options.survey.partitions, filesystems: options.survey.filesystems }),
+    ...(options.survey && {
+      partitions: options.survey.partitions,
+      filesystems: options.survey.filesystems,
+      blockBytes: options.survey.blockBytes,
+    }),
   };
   const torrent = encodeMetainfo({
     name: options.name,

@@ -72,13 +72,15 @@ export class ScratchFile {
 
 /**
  * Runs a tool to its end with its standard output in `output`. Throws Failure (exit 1) where it is not
- * installed, and Interrupted when `signal` aborts, after the tool was ended.
+ * installed, and Interrupted when `signal` aborts, after the tool was ended. Without a signal it is not to be
+ * ended half-way: it gets a session of its own, which the terminal's Ctrl-C does not reach.
  */
 export async function runTool(
   tool: Tool,
   args: readonly string[],
   output: ScratchFile,
   signal: AbortSignal | null,
+  input = "",
 ): Promise<ToolRun> {
   const path = Bun.which(tool.program);
   if (path === null) throw missingTool(tool);
@@ -86,8 +88,12 @@ export async function runTool(
   try {
     // Their messages are looked at and shown: in English whatever the user's language is.
     const env = { ...process.env, LC_ALL: "C", LANGUAGE: "" };
-    // In a session of its own: Ctrl-C reaches this process alone, which ends the tool and is then interrupted, not failed.
-    const child = Bun.spawn([path, ...args], { stdio: ["ignore", output.fd, errors.fd], env, detached: true });
+    // In a session of its own: Ctrl-C reaches this process alone, which ends the tool (unless it is to go on) and is then interrupted.
+    const child = Bun.spawn([path, ...args], {
+      stdio: [input === "" ? "ignore" : Buffer.from(input), output.fd, errors.fd],
+      env,
+      detached: true,
+    });
     const end = () => child.kill();
     signal?.addEventListener("abort", end);
     if (signal?.aborted) end();
@@ -105,10 +111,11 @@ export async function runToolForText(
   tool: Tool,
   args: readonly string[],
   signal: AbortSignal | null,
+  input = "",
 ): Promise<ToolText> {
   const output = new ScratchFile();
   try {
-    const run = await runTool(tool, args, output, signal);
+    const run = await runTool(tool, args, output, signal, input);
     return { ...run, stdout: output.text() };
   } finally {
     output.close();

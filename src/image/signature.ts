@@ -11,6 +11,11 @@ export interface Signature {
   readonly type: string;
   /** `gpt`, `dos` and others; "" where there is no partition table. */
   readonly tableType: string;
+  /** The filesystem's smallest access in bytes: a disk's sectors may not be larger; 0 where blkid does not say. */
+  readonly blockBytes: number;
+  /** As fstab names it; "" where there is none. */
+  readonly uuid: string;
+  readonly label: string;
 }
 
 /** A part of a disk in bytes. */
@@ -23,15 +28,26 @@ export interface Part {
 export async function readSignature(path: string, part: Part | null, signal: AbortSignal): Promise<Signature> {
   const where = part === null ? [] : ["-O", String(part.offsetBytes), "-S", String(part.lengthBytes)];
   const run = await runToolForText(BLKID, ["-p", "-o", "export", ...where, path], signal);
-  if (run.exitCode === EXIT_NOTHING || run.exitCode === EXIT_AMBIVALENT) return { type: "", tableType: "" };
+  if (run.exitCode === EXIT_NOTHING || run.exitCode === EXIT_AMBIVALENT) return parseSignature("");
   if (run.exitCode !== 0) {
     throwIfTooOld(BLKID, run);
     throw toolFailure("blkid", `blkid cannot look at ${path} (${reasonOf(run)}): install the package util-linux`);
   }
-  return { type: wordOf(run.stdout, "TYPE"), tableType: wordOf(run.stdout, "PTTYPE") };
+  return parseSignature(run.stdout);
+}
+
+/** Reads what `blkid -o export` prints. */
+function parseSignature(text: string): Signature {
+  return {
+    type: wordOf(text, "TYPE"),
+    tableType: wordOf(text, "PTTYPE"),
+    blockBytes: Number(/^BLOCK_SIZE=(\d{1,7})$/m.exec(text)?.[1] ?? 0),
+    uuid: wordOf(text, "UUID", 64),
+    label: wordOf(text, "LABEL", 64),
+  };
 }
 
 /** Words alone: the text of a label cannot pass for one. */
-function wordOf(text: string, key: string): string {
-  return new RegExp(`^${key}=([\\w.+-]{1,32})$`, "m").exec(text)?.[1] ?? "";
+function wordOf(text: string, key: string, lengthMax = 32): string {
+  return new RegExp(`^${key}=([\\w.+-]{1,${lengthMax}})$`, "m").exec(text)?.[1] ?? "";
 }

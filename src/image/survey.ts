@@ -61,6 +61,7 @@ export interface Survey {
   /** For info["diskswarm"]. */
   readonly partitions: string | undefined;
   readonly filesystems: readonly string[];
+  readonly blockBytes: readonly number[];
 }
 
 /** Told of what does not end a capture; `code` is for programs. */
@@ -108,13 +109,15 @@ class Surveyor {
     const usedTable = isInDoubt || table?.partitions.length === 0 ? null : table;
     this.#isMapAll = request.isExact && usedTable === null;
     const filesystems: string[] = usedTable === null ? [""] : usedTable.partitions.map(() => "");
+    const blockBytes = filesystems.map(() => 0);
     for (const area of areasOf(usedTable, source.sizeBytes)) {
       if (area.partition < 0) {
         this.#takeAll(area);
         continue;
       }
-      const type = usedTable === null ? whole.type : (await readSignature(source.path, area, this.signal)).type;
-      filesystems[area.partition] = isInDoubt ? "" : type;
+      const signature = usedTable === null ? whole : await readSignature(source.path, area, this.signal);
+      filesystems[area.partition] = isInDoubt ? "" : signature.type;
+      blockBytes[area.partition] = isInDoubt ? 0 : signature.blockBytes;
       await this.#takePartition(area, filesystems[area.partition], usedTable?.partitions[area.partition].number ?? 0);
     }
     if (request.extents === "partclone" && this.#mapCount === 0) throw this.#nothingKnown();
@@ -127,6 +130,7 @@ class Surveyor {
       mergeGapBytes,
       partitions: usedTable === null ? undefined : portableTable(tableText!),
       filesystems,
+      blockBytes,
     };
   }
 

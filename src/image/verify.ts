@@ -11,12 +11,20 @@ import type { DirectMode } from "../disk/open-disk.ts";
 import { PieceScan, SCAN_MEMORY_BYTES } from "../disk/scan.ts";
 import { Segments } from "../disk/segments.ts";
 import { openSource, type Source } from "../disk/source.ts";
+import { type TailContent, TailStore } from "../disk/tail-store.ts";
 import { POSIX_FADV_DONTNEED } from "../kernel/abi.ts";
 import { fadvise, fdatasync } from "../kernel/libc.ts";
 import { mapMemory } from "../kernel/memory.ts";
 import type { Reactor } from "../kernel/reactor.ts";
 import { type IoChoice, openReactor } from "../kernel/select.ts";
-import { forEachSegment, pieceLengthBytes, pieceOffset, rangesEndBytes } from "../torrent/extents.ts";
+import {
+  forEachSegment,
+  NO_RANGES,
+  pieceLengthBytes,
+  pieceOffset,
+  rangesBelow,
+  rangesEndBytes,
+} from "../torrent/extents.ts";
 import { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo } from "../torrent/types.ts";
 import { MiB, type PieceIndex } from "../units.ts";
@@ -31,6 +39,8 @@ export interface VerifyOptions {
   readonly targetPath: string;
   readonly io: IoChoice;
   readonly direct: DirectMode;
+  /** What of the image lies beyond the target's end, as it was proven; null where all of it must be on the target. */
+  readonly tail: TailContent | null;
 }
 
 /** A run of bytes of the disk. */
@@ -79,9 +89,10 @@ export function isProven(report: VerifyReport): boolean {
 
 /** Verifies in this thread. Throws DiskFault where the target cannot be read, Interrupted where it was stopped. */
 export function verify(options: VerifyOptions, control: WorkControl): VerifyReport {
-  const { metainfo } = options;
-  const zeroRanges = metainfo.image?.zeroRanges ?? null;
-  const needBytes = Math.max(rangesEndBytes(metainfo.extents), zeroRanges === null ? 0 : rangesEndBytes(zeroRanges));
+  const { metainfo, tail } = options;
+  const zeroRanges = metainfo.image?.zeroRanges ?? NO_RANGES;
+  const reachBytes = Math.max(rangesEndBytes(metainfo.extents), rangesEndBytes(zeroRanges));
+  const needBytes = Math.min(reachBytes, tail?.startBytes ?? reachBytes);
   const source = openSource(options.targetPath, { needBytes, direct: options.direct });
   try {
     dropCache(source);
@@ -97,8 +108,9 @@ export function verify(options: VerifyOptions, control: WorkControl): VerifyRepo
 }
 
 function verifyWith(reactor: Reactor, source: Source, options: VerifyOptions, control: WorkControl): VerifyReport {
-  const { metainfo } = options;
-  const zeros = metainfo.image === null ? null : zeroRangesToRead(source.files, metainfo.image.zeroRanges);
+  const { metainfo, tail } = options;
+  const zeroRanges = rangesBelow(metainfo.image?.zeroRanges ?? NO_RANGES, tail?.startBytes ?? Number.POSITIVE_INFINITY);
+  const zeros = metainfo.image === null ? null : zeroRangesToRead(source.files, zeroRanges);
   const payloadBytes = metainfo.extents.totalBytes;
   const totalBytes = payloadBytes + (zeros?.totalBytes ?? 0);
   const bad = scanPieces(reactor, source, options, {
@@ -136,7 +148,7 @@ function dropCache(source: Source): void {
 
 /** Hashes all pieces. Returns the wrong ones, in no order. */
 function scanPieces(reactor: Reactor, source: Source, options: VerifyOptions, control: WorkControl): PieceIndex[] {
-  const { metainfo } = options;
+  const { metainfo, tail } = options;
   const { pieceBytes, extents } = metainfo;
   const digests = PieceDigests.of(metainfo, options.trusted);
   const workers = availableParallelism();
@@ -152,7 +164,7 @@ function scanPieces(reactor: Reactor, source: Source, options: VerifyOptions, co
   const scan = new PieceScan({
     reactor,
     hasher,
-    files: source.files,
+    files: tail === null ? source.files : { ...source.files, tail: new TailStore(tail) },
     segments: new Segments({ extents, zeroRanges, pieceBytes, direct: source.files.direct }),
     memoryAddress: memory.address,
     memoryBytes: memory.lengthBytes,

@@ -50,6 +50,7 @@ export const PAGE_BYTES = 4096;
 
 /** Block device ioctls, linux/fs.h. */
 export const BLKROGET = 0x125e;
+export const BLKRRPART = 0x125f;
 export const BLKFLSBUF = 0x1261;
 export const BLKSSZGET = 0x1268;
 export const BLKPBSZGET = 0x127b;

@@ -4,6 +4,8 @@
  * A peer (seeding or deploying: the same code) runs in a worker thread with its own reactor; the main
  * thread holds a `PeerHandle`. Everything here crosses threads as plain data.
  */
+import type { TailContent } from "../disk/tail-store.ts";
+import type { FitPermits } from "../disk/target.ts";
 import type { ExitCode } from "../errors.ts";
 import type { PeerAddress } from "../wire/address.ts";
 
@@ -20,6 +22,8 @@ export interface PeerOptions {
   readonly madeOf?: readonly string[];
   /** Allows a target that is an ordinary file, and creates it where it is missing. */
   readonly force: boolean;
+  /** How far the target may differ from the disk that the image was taken of. */
+  readonly fit?: FitPermits;
   /** Address to listen on; null: all of IPv6 and IPv4. */
   readonly listen: string | null;
   readonly port: number;
@@ -93,6 +97,8 @@ export type PeerEvent =
       readonly flushed: true;
       readonly seconds: number;
       readonly sources: readonly SourceShare[];
+      /** What has no place on a target that is smaller than the image; proven like the rest, and dropped. */
+      readonly tail: TailContent | null;
     }
   | { readonly type: "failed"; readonly exitCode: ExitCode; readonly code: string; readonly message: string };
 

@@ -172,7 +172,9 @@ export class Deployment implements NodeObserver {
     reporter.phase("serve");
     const sources = [...node.shares()].map(([peer, bytes]) => ({ peer, bytes }));
     sources.sort((a, b) => b.bytes - a.bytes);
-    reporter.post({ type: "done", stats: this.stats(), flushed: true, seconds: (now - startedMs) / 1000, sources });
+    const seconds = (now - startedMs) / 1000;
+    const tail = this.parts.target.files.tail?.content ?? null;
+    reporter.post({ type: "done", stats: this.stats(), flushed: true, seconds, sources, tail });
   }
 
   #lingered(nowMs: number, node: Node): boolean {

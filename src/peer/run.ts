@@ -21,10 +21,11 @@ import { closeListener, type Listener, listenTcp } from "../kernel/sockets.ts";
 import { HEAD_BYTES } from "../limits.ts";
 import type { SwarmOptions } from "../swarm/policy.ts";
 import { Random } from "../swarm/random.ts";
-import { rangesEndBytes } from "../torrent/extents.ts";
+import { rangesBelow, rangesEndBytes } from "../torrent/extents.ts";
 import { parseMetainfo } from "../torrent/metainfo.ts";
 import { PieceDigests } from "../torrent/piece-digests.ts";
 import type { Metainfo, RangeTable } from "../torrent/types.ts";
+import { formatBytes } from "../units.ts";
 import { Bitfield } from "../wire/bitfield.ts";
 import type { PeerAddress } from "../wire/address.ts";
 import { makePeerId, PEER_ID_RANDOM_BYTES } from "../wire/handshake.ts";
@@ -128,10 +129,12 @@ class PeerRun {
   }
 
   deploy(): boolean {
-    const { options, metainfo, reporter, reactor, startedMs, inbox, zeroRanges } = this;
-    const target = openTarget(options.path, needsOf(metainfo), { force: options.force, direct: options.direct });
+    const { options, metainfo, reporter, reactor, startedMs, inbox } = this;
+    const target = openTarget(options.path, needsOf(metainfo), options);
     this.opened();
     const files = target.files;
+    const zeroRanges = rangesBelow(this.zeroRanges, files.sizeBytes);
+    this.tellOfTail(files);
     const segments = this.segments(files);
     const hasher = this.openHasher();
     const have = scanTarget(this.scanContext(hasher, files, segments), target.isNew);
@@ -183,6 +186,16 @@ class PeerRun {
     hasher.close();
     target.close();
     return !deployment.isDone;
+  }
+
+  private tellOfTail({ path, sizeBytes, tail }: OpenDisk): void {
+    if (!tail) return;
+    const dropped = `${formatBytes(tail.totalBytes)} of the image lie behind its partitions and beyond byte ${sizeBytes}`;
+    this.reporter.log(
+      "info",
+      "smaller-target",
+      `${path} is smaller than the image's disk: ${dropped}, and are left out`,
+    );
   }
 
   /** Runs the node and ends it in good order. */

@@ -62,6 +62,17 @@ export function makeRangeTable(
 
 export const NO_RANGES: RangeTable = makeRangeTable(new Float64Array(0), new Float64Array(0));
 
+/** The ranges as far as they lie below `endBytes`. */
+export function rangesBelow(ranges: RangeTable, endBytes: number): RangeTable {
+  if (rangesEndBytes(ranges) <= endBytes) return ranges;
+  let count = 0;
+  while (count < ranges.count && ranges.diskOffsetBytes[count] < endBytes) count++;
+  const lengthBytes = ranges.lengthBytes.slice(0, count);
+  if (count > 0)
+    lengthBytes[count - 1] = Math.min(lengthBytes[count - 1], endBytes - ranges.diskOffsetBytes[count - 1]);
+  return { count, diskOffsetBytes: ranges.diskOffsetBytes.slice(0, count), lengthBytes };
+}
+
 /** Sum of the lengths in bytes. */
 export function rangesTotalBytes(ranges: RangeTable): number {
   let total = 0;

@@ -21,6 +21,7 @@ export function readImageInfo(cursor: BencodeCursor, refuse: (reason: string) =>
   let zeroRanges: RangeTable = NO_RANGES;
   let partitions: string | undefined;
   let filesystems: string[] | undefined;
+  let blockBytes: number[] | undefined;
 
   cursor.enterDict();
   while (cursor.nextKey()) {
@@ -30,14 +31,15 @@ export function readImageInfo(cursor: BencodeCursor, refuse: (reason: string) =>
     else if (cursor.stringIs("kind")) kind = readKind(cursor, refuse);
     else if (cursor.stringIs("zero ranges")) zeroRanges = readZeroRanges(cursor, refuse);
     else if (cursor.stringIs("partitions")) partitions = cursor.readText();
-    else if (cursor.stringIs("filesystems")) filesystems = readFilesystems(cursor, refuse);
+    else if (cursor.stringIs("filesystems")) filesystems = readPerPartition(cursor, refuse, () => cursor.readText());
+    else if (cursor.stringIs("block bytes")) blockBytes = readPerPartition(cursor, refuse, () => cursor.readCount());
     else cursor.skipValue();
   }
   if (version !== VERSION) throw refuse(`its diskswarm version is ${version}, this program reads ${VERSION}`);
   if (diskBytes === 0) throw refuse("its diskswarm entry names no disk size");
   if (kind === undefined) throw refuse("its diskswarm entry names no kind of source");
   if (!isSectorSize(sectorBytes)) throw refuse(`its sector size is ${sectorBytes} bytes`);
-  return { version: VERSION, diskBytes, sectorBytes, kind, zeroRanges, partitions, filesystems };
+  return { version: VERSION, diskBytes, sectorBytes, kind, zeroRanges, partitions, filesystems, blockBytes };
 }
 
 /** The dictionary as data for `bencode.encode`. */
@@ -50,6 +52,7 @@ export function imageInfoEntries(image: ImageInfo): Encodable {
     "zero ranges": encodeRanges(image.zeroRanges),
     partitions: image.partitions,
     filesystems: image.filesystems,
+    "block bytes": image.blockBytes,
   };
 }
 
@@ -65,14 +68,14 @@ function readZeroRanges(cursor: BencodeCursor, refuse: (reason: string) => Failu
   return ranges;
 }
 
-function readFilesystems(cursor: BencodeCursor, refuse: (reason: string) => Failure): string[] {
-  const types: string[] = [];
+function readPerPartition<T>(cursor: BencodeCursor, refuse: (reason: string) => Failure, read: () => T): T[] {
+  const items: T[] = [];
   cursor.enterList();
   while (cursor.nextItem()) {
-    if (types.length === PARTITIONS_MAX) throw refuse(`it names more than ${PARTITIONS_MAX} filesystems`);
-    types.push(cursor.readText());
+    if (items.length === PARTITIONS_MAX) throw refuse(`it names more than ${PARTITIONS_MAX} filesystems`);
+    items.push(read());
   }
-  return types;
+  return items;
 }
 
 function isSectorSize(bytes: number): boolean {

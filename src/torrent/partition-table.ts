@@ -30,6 +30,8 @@ export interface PartitionTable {
   readonly entriesMax: number;
   /** The first sector that a GPT lets a partition begin at; 0 where it does not say. */
   readonly firstSector: number;
+  /** And the last that one may end with. */
+  readonly lastSector: number;
   /** In sfdisk's order, which is that of the filesystem types in a torrent. */
   readonly partitions: readonly Partition[];
 }
@@ -49,7 +51,7 @@ const TEXT_LENGTH_MAX = 300;
 export function parsePartitionTable(text: string, sectorBytes: number): PartitionTable | string {
   const table = tableOf(text);
   if (table === null) return "is not what sfdisk --json prints";
-  const { label, unit, sectorsize, id, firstlba, partitions = [] } = table;
+  const { label, unit, sectorsize, id, firstlba, lastlba, partitions = [] } = table;
   if (typeof label !== "string" || unit !== "sectors" || !Array.isArray(partitions))
     return "is not what sfdisk --json prints";
   if (sectorsize !== undefined && sectorsize !== sectorBytes)
@@ -65,7 +67,8 @@ export function parsePartitionTable(text: string, sectorBytes: number): Partitio
   if (!Number.isInteger(entriesMax) || entriesMax < 1 || entriesMax > GPT_ENTRIES_MAX)
     return `has room for ${String(table["table-length"]).slice(0, 20)} partitions`;
   const firstSector = isSectorCount(firstlba, 0, sectorBytes) ? firstlba : 0;
-  return { label, id: textOf(id), entriesMax, firstSector, partitions: read };
+  const lastSector = isSectorCount(lastlba, 0, sectorBytes) ? lastlba : 0;
+  return { label, id: textOf(id), entriesMax, firstSector, lastSector, partitions: read };
 }
 
 /** What makes the table impossible on a disk of `diskBytes`, as words that follow "its partition", or null. */

@@ -36,6 +36,8 @@ export interface ImageInfo {
   readonly partitions?: string;
   /** Filesystem types in the order of the partitions (one for a partition), "" where there is none known. */
   readonly filesystems?: readonly string[];
+  /** Of each filesystem, the largest sectors that a disk may have for it to be mounted, in bytes; 0 where that is not known. */
+  readonly blockBytes?: readonly number[];
 }
 
 /** Outside the info dictionary: Ed25519 over the raw info bytes and the list of SHA-256 digests. */

@@ -13,6 +13,7 @@ import {
   fuzzTargetRule,
 } from "./boot.ts";
 import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
+import { fuzzPersonality } from "./fit.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzPartcloneImage, fuzzSplitFiles, fuzzTorrentInfo } from "./images.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
@@ -41,6 +42,7 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   "node-report": fuzzNodeReport,
   "partclone-image": fuzzPartcloneImage,
   "partition-table": fuzzPartitionTable,
+  personality: fuzzPersonality,
   plan: fuzzPlan,
   ranges: fuzzRanges,
   "target-rule": fuzzTargetRule,

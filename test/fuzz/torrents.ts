@@ -85,7 +85,9 @@ function randomTorrent(random: SeededRandom): Uint8Array {
     sectorBytes: 512,
     kind: "disk" as const,
     zeroRanges: makeRangeTable(...pick(true)),
-    ...(random.below(2) === 0 ? {} : { partitions: '{"partitiontable":{}}', filesystems: ["ext4", ""] }),
+    ...(random.below(2) === 0
+      ? {}
+      : { partitions: '{"partitiontable":{}}', filesystems: ["ext4", ""], blockBytes: [1024, 0] }),
   };
   return encodeMetainfo({
     name: "lab",

@@ -9,6 +9,8 @@ export interface LoopOptions {
   /** Random bytes everywhere before the test, as on a disk that was used; a number makes other ones. */
   readonly dirty?: boolean | number;
   readonly readOnly?: boolean;
+  /** With nodes for its partitions. */
+  readonly partitions?: boolean;
   /** On the disk instead of in memory. */
   readonly onDisk?: boolean;
 }
@@ -19,8 +21,14 @@ export interface LoopDevice {
 }
 
 /** A part of a device or file as a device. */
-export function loopPart(scope: Scope, path: string, { offsetBytes, lengthBytes }: Extent): string {
-  return loopOver(scope, path, "--offset", String(offsetBytes), "--sizelimit", String(lengthBytes));
+export function loopPart(
+  scope: Scope,
+  path: string,
+  { offsetBytes, lengthBytes }: Extent,
+  sectorBytes: 512 | 4096 = 512,
+): string {
+  const part = ["--offset", String(offsetBytes), "--sizelimit", String(lengthBytes)];
+  return loopOver(scope, path, "--sector-size", String(sectorBytes), ...part);
 }
 
 /** A file as a device. */
@@ -38,8 +46,16 @@ export function loopDevice(scope: Scope, lengthBytes: number, options: LoopOptio
   const backingPath = join(options.onDisk ? scope.tempDir() : scope.ramDir(), "backing");
   sparseFile(backingPath, lengthBytes);
   if (options.dirty) fillRandom(backingPath, lengthBytes, options.dirty === true ? undefined : options.dirty);
-  const flags = ["--sector-size", String(options.sectorBytes ?? 512), ...(options.readOnly ? ["--read-only"] : [])];
-  return { path: loopOver(scope, backingPath, ...flags), backingPath };
+  const flags = [
+    "--sector-size",
+    String(options.sectorBytes ?? 512),
+    ...(options.readOnly ? ["--read-only"] : []),
+    ...(options.partitions ? ["--partscan"] : []),
+  ];
+  const path = loopOver(scope, backingPath, ...flags);
+  // Those that partx made outlive the device, for whoever gets it next.
+  if (options.partitions) scope.defer(() => void Bun.spawnSync(["partx", "--delete", path]));
+  return { path, backingPath };
 }
 
 function sweepStale(): void {

@@ -58,12 +58,13 @@ describe("a partition table", () => {
 
   test("of a GPT tells what it is rewritten from", () => {
     const entry = { node: "/dev/sda3", start: 34, size: 1, type: "T", uuid: "U", name: 'a"b', attrs: "GUID:60" };
-    const fields = { label: "gpt", id: "D", firstlba: 34, "table-length": "64" };
+    const fields = { label: "gpt", id: "D", firstlba: 34, lastlba: 99, "table-length": "64" };
     expect(parsePartitionTable(json([entry], fields), 512)).toEqual({
       label: "gpt",
       id: "D",
       entriesMax: 64,
       firstSector: 34,
+      lastSector: 99,
       partitions: [
         {
           number: 3,
@@ -77,7 +78,7 @@ describe("a partition table", () => {
         },
       ],
     });
-    expect(read(MBR)).toMatchObject({ id: "", entriesMax: 128, firstSector: 0 });
+    expect(read(MBR)).toMatchObject({ id: "", entriesMax: 128, firstSector: 0, lastSector: 0 });
   });
 
   test("in another order than the disk's keeps the numbers of its partitions", () => {

@@ -31,7 +31,8 @@ function verifyHere(
   options: Partial<VerifyOptions> = {},
   control: Partial<WorkControl> = {},
 ): VerifyReport {
-  const work: VerifyOptions = { metainfo, trusted: false, targetPath, io: "auto", direct: "auto", ...options };
+  const plain = { io: "auto", direct: "auto", trusted: false, tail: null } as const;
+  const work: VerifyOptions = { metainfo, targetPath, ...plain, ...options };
   return verify(work, { stopped: () => false, progress: () => {}, warning: () => {}, ...control });
 }
 

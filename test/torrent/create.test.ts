@@ -31,6 +31,7 @@ const NEW: NewTorrent = {
     zeroRanges: makeRangeTable(Float64Array.of(262144, 2 ** 49), Float64Array.of(4096, 2 ** 40)),
     partitions: '{"partitiontable":{}}',
     filesystems: ["ext4", ""],
+    blockBytes: [4096, 0],
   },
   trackers: TRACKERS,
   sourcePath: "/dev/disk/by-id/büro",

@@ -12,6 +12,7 @@ import {
   pieceCountOf,
   pieceLengthBytes,
   pieceOffset,
+  rangesBelow,
   rangesEndBytes,
   rangesProblem,
   rangesTotalBytes,
@@ -92,6 +93,11 @@ describe("ranges", () => {
   });
   test("sums and ends", () => {
     expect([rangesTotalBytes(of([0, 2], [5, 3])), rangesEndBytes(of([0, 2], [5, 3]))]).toEqual([5, 8]);
+    const ranges = of([0, 2], [2, 5], [9, 1]);
+    expect(rangesBelow(ranges, 4)).toEqual(of([0, 2], [2, 2]));
+    expect(rangesBelow(ranges, 8)).toEqual(of([0, 2], [2, 5]));
+    expect(rangesBelow(ranges, 10)).toEqual(ranges);
+    expect(rangesBelow(of([5, 1]), 5)).toEqual(NO_RANGES);
     expect([rangesTotalBytes(NO_RANGES), rangesEndBytes(NO_RANGES)]).toEqual([0, 0]);
   });
   test("overlaps between two tables, against every pair", () => {

@@ -3,10 +3,10 @@
  * neither firmware nor installers look for it, and a protective MBR that ends there. sfdisk (or sgdisk) moves
  * the one and corrects the other; identifiers and partitions stay as they are.
  */
-import { openCaptureSource } from "./capture-source.ts";
-import { diskReader } from "./disk-reader.ts";
-import { reasonOf, runToolForText, type Tool } from "./external-tool.ts";
-import { checkGpt } from "./gpt-check.ts";
+import { openCaptureSource } from "../image/capture-source.ts";
+import { diskReader } from "../image/disk-reader.ts";
+import { reasonOf, runToolForText, type Tool } from "../image/external-tool.ts";
+import { checkGpt } from "../image/gpt-check.ts";
 
 /** Whichever is there. Both flush the disk. */
 const MOVERS: readonly { readonly tool: Tool; readonly words: readonly string[] }[] = [
