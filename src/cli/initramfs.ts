@@ -4,7 +4,8 @@ import { Interrupted } from "../image/work-thread.ts";
 import { type BuildReport, type BuildRequest, buildInitramfs } from "../boot/initramfs/build.ts";
 import { DRIVER_SETS } from "../boot/initramfs/drivers.ts";
 import { buildFailure } from "../boot/initramfs/problem.ts";
-import { TOOL_SETS } from "../boot/initramfs/programs.ts";
+import { buildOverlay, type OverlayReport } from "../boot/initramfs/overlay.ts";
+import { type NodeProgram, TOOL_SETS } from "../boot/initramfs/programs.ts";
 import { PACKERS } from "../boot/initramfs/squashfs.ts";
 import { usageError } from "../errors.ts";
 import { formatBytes } from "../units.ts";
@@ -30,6 +31,9 @@ const OPTIONS = {
   ),
   binary: text("FILE", "the diskswarm executable to put in; without it this one"),
   firmware: text("DIR", "firmware that drivers ask for; without it /lib/firmware"),
+  overlay: flag(
+    "write overlay.img instead: to append to an initramfs of yours, whose drivers it uses; rdinit=/diskswarm/init starts it",
+  ),
   sysroot: text("DIR", "take busybox, programs and libraries from this folder, for another kind of machine than this"),
 } satisfies OptionTable;
 
@@ -54,11 +58,16 @@ replaced by a build that fails.`,
   ],
   exitCodes: [ExitCode.done, ExitCode.failed, ExitCode.usage, ExitCode.interrupted],
   async run(context) {
-    const { output, signal } = context;
+    const { options, output, signal } = context;
     const request = requestOf(context);
+    if (options.overlay) refuseKernelOptions(context);
     output.start(`building for ${request.outputFolder}`, { command: "initramfs", folder: request.outputFolder });
     const startMs = performance.now();
     try {
+      if (options.overlay) {
+        tellOverlay(context, buildOverlay(request), (performance.now() - startMs) / 1000);
+        return ExitCode.done;
+      }
       const report = await buildInitramfs(request, (line) => output.line(line), signal);
       tell(context, request, report, (performance.now() - startMs) / 1000);
     } catch (error) {
@@ -88,6 +97,13 @@ function requestOf({ options }: InitramfsContext): BuildRequest {
   };
 }
 
+/** Throws a usage failure for options that say something of a kernel: an overlay has none. */
+function refuseKernelOptions({ given }: InitramfsContext): void {
+  for (const name of ["kernel", "modules", "drivers", "firmware", "twoStage"] as const)
+    if (given.has(name))
+      throw usageError(`--overlay is for any kernel: leave out --${name === "twoStage" ? "two-stage" : name}`);
+}
+
 /** The compiled executable itself. From source there is none. */
 function ownBinary(): string {
   if (import.meta.url.includes("/$bunfs/")) return process.execPath;
@@ -97,9 +113,19 @@ function ownBinary(): string {
   );
 }
 
+function tellOverlay({ output }: InitramfsContext, report: OverlayReport, seconds: number): void {
+  for (const missing of report.missingPrograms) output.log("info", leftOut(missing));
+  output.event("done", { ...report, seconds });
+  output.line(`${report.path}: ${formatBytes(report.lengthBytes)}, unpacked ${formatBytes(report.unpackedBytes)}`);
+  output.line("append it: cat initrd.img overlay.img > both.img; kernel command line: rdinit=/diskswarm/init");
+}
+
+function leftOut({ program, package: name, reason }: NodeProgram): string {
+  return `left out: ${program}, which nodes need to ${reason} (package ${name})`;
+}
+
 function tell({ output }: InitramfsContext, request: BuildRequest, report: BuildReport, seconds: number): void {
-  for (const { program, package: name, reason } of report.missingPrograms)
-    output.log("info", `left out: ${program}, which nodes need to ${reason} (package ${name})`);
+  for (const missing of report.missingPrograms) output.log("info", leftOut(missing));
   if (report.missingFirmware.length > 0) output.log("info", firmwareText(report.missingFirmware));
   output.event("done", { ...report, folder: request.outputFolder, seconds });
   output.line(`kernel ${report.release}; unpacked:`);

@@ -82,6 +82,8 @@ export function writeArchive(
     const packed =
       packer === "zstd" ? Bun.zstdCompressSync(plain, { level: ZSTD_LEVEL }) : Bun.gzipSync(plain, { level: 9 });
     file.write(packed);
+    // So that another archive may follow, as it is or packed.
+    file.write(new Uint8Array(-file.lengthBytes & (ALIGN_BYTES - 1)));
     file.finish();
     return { lengthBytes: file.lengthBytes, packedBytes: packed.length };
   } finally {

@@ -4,17 +4,7 @@
  * Everything is written beside its final name and renamed at the end: a build that fails, is interrupted or runs out
  * of disk leaves what was there before. The same inputs give the same bytes.
  */
-import {
-  accessSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { release as runningRelease } from "node:os";
 import { join } from "node:path";
 import { syncFolder } from "../../image/atomic-file.ts";
@@ -27,7 +17,8 @@ import { Libraries } from "./libraries.ts";
 import { type FirmwareReport, ModuleFiles } from "./module-files.ts";
 import { ModuleTree } from "./module-tree.ts";
 import { buildFailure } from "./problem.ts";
-import { addPrograms, findProgram, type NodeProgram, type ToolSet } from "./programs.ts";
+import { openOutputFolder } from "./output-folder.ts";
+import { addPrograms, needFiles, needStaticBusybox, type NodeProgram, type ToolSet } from "./programs.ts";
 import { fillFirstRoot, fillSecondRoot } from "./roots.ts";
 import { makeSquashfs, needSquashfsTools, type Packer } from "./squashfs.ts";
 
@@ -64,9 +55,8 @@ export async function buildInitramfs(
   signal: AbortSignal,
 ): Promise<BuildReport> {
   const kernel = openKernel(request);
-  const busybox = staticBusybox(request.sysroot, kernel);
-  for (const path of [request.binary, ...request.extra])
-    if (!existsSync(path)) throw buildFailure("missing", `${path} does not exist`);
+  const busybox = needStaticBusybox(request.sysroot, new Libraries(request.sysroot, kernel.machine));
+  needFiles([request.binary, ...request.extra]);
   needSquashfsTools();
   const folder = openOutputFolder(request.outputFolder);
   const work = mkdtempSync(join(folder, ".diskswarm-initramfs-"));
@@ -109,28 +99,6 @@ function openKernel({ kernel, modules }: BuildRequest): Kernel {
     );
   const config = KernelConfig.find(path, facts.release, folder);
   return { ...facts, path, lengthBytes: bytes.length, modules: new ModuleTree(folder), config };
-}
-
-function staticBusybox(sysroot: string, { machine }: KernelFacts): string {
-  const path = findProgram(sysroot, "busybox");
-  if (path === null) throw buildFailure("tool-missing", "busybox is not installed: install the package busybox-static");
-  const needs = new Libraries(sysroot, machine).needsOf(`${sysroot}${path}`);
-  if (needs === null || needs.loader !== null)
-    throw buildFailure(
-      "busybox",
-      `${sysroot}${path} is not a static program: install the package busybox-static in place of busybox`,
-    );
-  return `${sysroot}${path}`;
-}
-
-function openOutputFolder(folder: string): string {
-  try {
-    mkdirSync(folder, { recursive: true });
-    accessSync(folder, constants.W_OK);
-  } catch (error) {
-    throw buildFailure("output", `cannot write to the folder ${folder}: ${(error as Error).message}`);
-  }
-  return folder;
 }
 
 class Build {

@@ -41,6 +41,11 @@ export class FileTree {
     this.#add(path, { type: "device", mode, major, minor });
   }
 
+  /** Puts all of another tree below a path. */
+  graft(path: string, tree: FileTree): void {
+    for (const [below, node] of tree.#nodes) this.#add(`${path}/${below}`, node);
+  }
+
   /** In the order of their paths, so a folder comes before what is in it. */
   entries(): [string, TreeNode][] {
     return [...this.#nodes].sort(([a], [b]) => (a < b ? -1 : 1));

@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { FileTree } from "./file-tree.ts";
 import type { Libraries } from "./libraries.ts";
+import { buildFailure } from "./problem.ts";
 
 export const TOOL_SETS = ["all", "none"] as const;
 export type ToolSet = (typeof TOOL_SETS)[number];
@@ -49,4 +50,22 @@ export function addPrograms(tree: FileTree, libraries: Libraries, sysroot: strin
     if (path !== null) libraries.addProgram(tree, `${sysroot}${path}`, `usr/bin/${program}`);
     return path === null;
   });
+}
+
+/** Path of the busybox that goes into an initramfs. Throws Failure where there is none, or it needs libraries. */
+export function needStaticBusybox(sysroot: string, libraries: Libraries): string {
+  const path = findProgram(sysroot, "busybox");
+  if (path === null) throw buildFailure("tool-missing", "busybox is not installed: install the package busybox-static");
+  const needs = libraries.needsOf(`${sysroot}${path}`);
+  if (needs === null || needs.loader !== null)
+    throw buildFailure(
+      "busybox",
+      `${sysroot}${path} is not a static program: install the package busybox-static in place of busybox`,
+    );
+  return `${sysroot}${path}`;
+}
+
+/** What the user named is looked for before anything takes time. Throws Failure. */
+export function needFiles(paths: readonly string[]): void {
+  for (const path of paths) if (!existsSync(path)) throw buildFailure("missing", `${path} does not exist`);
 }

@@ -5,6 +5,7 @@ import fetchImage from "../../../initramfs/fetch.sh" with { type: "text" };
 import hotplug from "../../../initramfs/hotplug.sh" with { type: "text" };
 import init from "../../../initramfs/init.sh" with { type: "text" };
 import network from "../../../initramfs/network.sh" with { type: "text" };
+import overlay from "../../../initramfs/overlay.sh" with { type: "text" };
 import udhcpc from "../../../initramfs/udhcpc.sh" with { type: "text" };
 
-export const SCRIPTS = { boot, common, fetchImage, hotplug, init, network, udhcpc } as const;
+export const SCRIPTS = { boot, common, fetchImage, hotplug, init, network, overlay, udhcpc } as const;
