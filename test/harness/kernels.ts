@@ -43,8 +43,10 @@ function fetchKernel(flavour: KernelFlavour): TestKernel {
   return { release, vmlinuz: join(folder, `boot/vmlinuz-${release}`), modules: join(folder, "lib/modules", release) };
 }
 
+export type DebianArchitecture = "amd64" | "arm64";
+
 /** The options that make apt look at one architecture. Another than this machine's has package lists of its own. */
-function aptFor(architecture: "amd64" | "arm64"): string[] {
+export function aptFor(architecture: DebianArchitecture): string[] {
   const own = process.arch === "x64" ? "amd64" : "arm64";
   if (architecture === own) return [];
   const state = join(CACHE, `apt-${architecture}`);

@@ -17,6 +17,7 @@ const PACKAGES: Record<string, string> = {
   dnsmasq: "dnsmasq-base",
   "grub-mkimage": "grub-common",
   mke2fs: "e2fsprogs",
+  "qemu-system-aarch64": "qemu-system-arm",
   "qemu-system-x86_64": "qemu-system-x86",
   losetup: "mount",
   depmod: "kmod",

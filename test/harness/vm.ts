@@ -23,6 +23,8 @@ export interface VmDisk {
 }
 
 export interface VmOptions {
+  /** x86-64 unless said otherwise. arm64 machines (QEMU's `virt`) need a kernel: they have no firmware here. */
+  readonly machine?: keyof typeof EMULATORS;
   readonly firmware?: Firmware;
   readonly memoryMiB: number;
   readonly disks?: readonly VmDisk[];
@@ -31,6 +33,7 @@ export interface VmOptions {
   readonly kernel?: { readonly kernel: string; readonly initrd: string; readonly commandLine: string };
 }
 
+const EMULATORS = { "x86-64": "qemu-system-x86_64", arm64: "qemu-system-aarch64" } as const;
 /** What TCG has, AVX2 among it, without what costs time here: five-level page tables, and machines within this one. */
 const CPU = "max,la57=off,svm=off";
 const OVMF = "/usr/share/OVMF";
@@ -54,11 +57,12 @@ export class Vm {
 
   /** Switches a machine on; the scope switches it off. */
   static async start(scope: Scope, name: string, options: VmOptions): Promise<Vm> {
-    needTools("qemu-system-x86_64");
+    const emulator = EMULATORS[options.machine ?? "x86-64"];
+    needTools(emulator);
     const folder = scope.tempDir();
     const paths = { serial: join(folder, "serial"), qmp: join(folder, "qmp") };
     const words = [...machineWords(folder, options), ...wiringWords(options), ...controlWords(paths)];
-    const child = new Child(scope, ["qemu-system-x86_64", "-name", name, ...words], {
+    const child = new Child(scope, [emulator, "-name", name, ...words], {
       prefix: options.cable?.prefix ?? [],
     });
     const [serial, qmp] = await Promise.race([
@@ -116,12 +120,18 @@ export class Vm {
   }
 }
 
-function machineWords(folder: string, { firmware = "bios", memoryMiB, kernel }: VmOptions): string[] {
+function machineWords(
+  folder: string,
+  { machine = "x86-64", firmware = "bios", memoryMiB, kernel }: VmOptions,
+): string[] {
   const isSecure = firmware === "secure-boot";
+  const board =
+    machine === "arm64"
+      ? ["-machine", "virt", "-cpu", "cortex-a72"]
+      : ["-machine", `q35,smm=${isSecure ? "on" : "off"}`, "-cpu", CPU];
   const direct = kernel ? ["-kernel", kernel.kernel, "-initrd", kernel.initrd, "-append", kernel.commandLine] : [];
   return [
-    ...["-machine", `q35,smm=${isSecure ? "on" : "off"}`, "-accel", "tcg", "-cpu", CPU, "-smp", "1"],
-    ...["-m", String(memoryMiB), "-nodefaults", "-nographic", "-S"],
+    ...[...board, "-accel", "tcg", "-smp", "1", "-m", String(memoryMiB), "-nodefaults", "-nographic", "-S"],
     ...(firmware === "bios" ? [] : firmwareWords(folder, firmware)),
     ...(isSecure ? ["-global", "driver=cfi.pflash01,property=secure,value=on"] : []),
     ...direct,
@@ -141,7 +151,7 @@ function firmwareWords(folder: string, firmware: "uefi" | "secure-boot"): string
 }
 
 /** Disks come first in the order of boot: an empty one falls through to the network, a deployed one starts. */
-function wiringWords({ firmware = "bios", disks = [], cable }: VmOptions): string[] {
+function wiringWords({ machine = "x86-64", firmware = "bios", disks = [], cable }: VmOptions): string[] {
   const words = disks.flatMap((disk, i) => [
     ...["-blockdev", JSON.stringify(blockNode(disk, `disk${i}`))],
     ...["-device", deviceWords(disk, i)],
@@ -149,7 +159,7 @@ function wiringWords({ firmware = "bios", disks = [], cable }: VmOptions): strin
   if (cable) {
     words.push("-netdev", `tap,id=net0,ifname=${cable.tap},script=no,downscript=no`);
     // UEFI has a driver and a PXE client of its own; QEMU's option ROM, which is iPXE, stands in for a BIOS card's.
-    const rom = firmware === "bios" ? "" : ",romfile=";
+    const rom = firmware === "bios" && machine === "x86-64" ? "" : ",romfile=";
     words.push("-device", `virtio-net-pci,netdev=net0,mac=${cable.mac},bootindex=${disks.length + 1}${rom}`);
   } else words.push("-nic", "none");
   // OVMF's network stack asks for random numbers.
