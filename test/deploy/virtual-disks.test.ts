@@ -1,6 +1,6 @@
 /** Virtual disks of every format go to real ones: shown by qemu, without a copy, or saved as a raw file in the same pass. */
 import { describe, expect } from "bun:test";
-import { existsSync, readdirSync, readFileSync, renameSync, statSync, truncateSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, statSync, truncateSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
 import { start, succeed } from "../harness/diskswarm.ts";
@@ -215,6 +215,28 @@ describe.skipIf(!isRoot)("a virtual disk is refused in one line:", () => {
     expect(capture.exitCode).toBe(FAILED);
     expect(capture.stderr).toMatch(/cannot save to .*x\.raw: it takes up to .* and its filesystem has 4\.00 MiB free/);
     expect([readdirSync(full), existsSync(torrent)]).toEqual([[], false]);
+  });
+
+  scopedTest("that is written to while it is seeded", async (scope) => {
+    const image = converted(scope, ext4Device(scope).path, "qcow2");
+    const torrent = join(scope.ramDir(), "x.torrent");
+    await succeed(scope, ["capture", image, "-o", torrent]);
+    const seeder = await loopbackSeeder(scope, torrent, image);
+    utimesSync(image, 1, 1);
+    const { exitCode, stderr } = await seeder.run.ended;
+    expect([exitCode, stderr]).toEqual([3, expect.stringMatching(/disk\.qcow2 was written to while it was seeded/)]);
+  });
+
+  scopedTest("interrupted at a terminal, where Ctrl-C goes to all programs of the group", async (scope) => {
+    const image = converted(scope, ext4Device(scope).path, "qcow2");
+    const [folder, temporary, started] = [scope.ramDir(), scope.ramDir(), join(scope.ramDir(), "started")];
+    const env = toolsWith(scope, { "partclone.ext4": `echo $$ > ${started}; exec sleep 1000` }, QEMU_TOOLS);
+    const words = ["capture", image, "-o", join(folder, "x.torrent"), "--save", join(folder, "x.raw")];
+    const capture = start(scope, words, { env: { ...env, TMPDIR: temporary }, prefix: [Bun.which("setsid")!] });
+    await until("partclone runs", () => existsSync(started));
+    process.kill(-capture.child.pid, "SIGINT");
+    await capture.expectExit(130);
+    expect([readdirSync(folder), readdirSync(temporary), daemonsOf(image)]).toEqual([[], [], []]);
   });
 
   scopedTest("and a capture that is killed takes its view with it", async (scope) => {

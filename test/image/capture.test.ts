@@ -298,6 +298,25 @@ describe("refusals and failures leave nothing behind", () => {
     }
   });
 
+  scopedTest("what it is a view of was written to; its own time stamp says nothing then", async (scope) => {
+    const folder = scope.ramDir();
+    const source = stampedImage(join(folder, "view"), 64 * MiB, 1);
+    const image = stampedImage(join(folder, "image.qcow2"), 4096, 1);
+    const origin = { path: image, format: "a qcow2 image", isSaveWritten: false, madeOf: [image] };
+    const touching = (path: string) => {
+      let asked = 0;
+      const stopped = () => {
+        if (++asked === 1) utimesSync(path, 1, 1);
+        return false;
+      };
+      return () => captureHere(source, folder, { origin }, { stopped });
+    };
+    expect(failureOf(touching(image))).toMatchObject({ code: "source-changed", exitCode: 1 });
+    const { report, metainfo } = touching(source)();
+    expect(report).toMatchObject({ sourcePath: image, sourceFormat: "a qcow2 image" });
+    expect(metainfo).toMatchObject({ sourcePath: image, sourceFormat: "a qcow2 image" });
+  });
+
   scopedTest("a stop in the middle", async (scope) => {
     const folder = scope.ramDir();
     const source = stampedImage(join(folder, "image.raw"), 64 * MiB, 1);

@@ -74,7 +74,10 @@ export async function prepareSource(
     return prepareVirtualDisk(disk, request.savePath, hooks, signal);
   }
   if (request.savePath === null)
-    throw failure("needs-save", `${path} has to be unpacked to be served: name the raw file to keep with --save FILE`);
+    throw failure(
+      "needs-save",
+      `${path} has to be unpacked to be served: capture it with --save FILE, the raw file to keep`,
+    );
   refuseOverwriting(request.savePath, [path]);
   return prepareUnpacked(path, format, request.savePath, hooks, signal);
 }
@@ -94,7 +97,7 @@ export async function openSeedSource(sourcePath: string, signal: AbortSignal): P
   const disk = await inspectVirtualDisk(realpathSync(sourcePath), format.driver, signal);
   const view = await openDiskView(disk, signal);
   if (typeof view !== "string") return { ...view, madeOf: disk.layers };
-  throw failure("no-view", `${cannotShow(disk, view)}: capture it with --save FILE and serve that file`);
+  throw failure("no-view", `${cannotShow(disk, view)}: capture it with --save FILE, and seed that`);
 }
 
 function asItIs(path: string): PreparedSource {
@@ -114,7 +117,7 @@ async function prepareVirtualDisk(
     return { ...view, origin, maps: null, isVirtualDisk: true };
   }
   if (savePath === null)
-    throw failure("no-view", `${cannotShow(disk, view)}: name a raw file to convert it into with --save FILE`);
+    throw failure("no-view", `${cannotShow(disk, view)}: capture it with --save FILE, into which it is converted`);
   hooks.warning("no-view", `${cannotShow(disk, view)}; it is converted into ${savePath} first`);
   const target = new RawTarget(savePath, disk.path);
   try {

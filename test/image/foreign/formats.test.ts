@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { imageName } from "../../../src/image/capture-defaults.ts";
 import { CODECS } from "../../../src/image/foreign/codecs.ts";
 import { formatOf, formatOfBytes } from "../../../src/image/foreign/format.ts";
 import { BitmapParser, PartcloneImageFault, parsePartcloneHead } from "../../../src/image/foreign/partclone-image.ts";
@@ -127,5 +128,22 @@ describe("an image of partclone", () => {
     const newer = Buffer.from(bytes);
     newer.write("0003", 30);
     expect(() => parsePartcloneHead(newer)).toThrow('format "0003"');
+  });
+});
+
+describe("what an image is called", () => {
+  test("has no word of how it is kept", () => {
+    const names: Record<string, string> = {
+      "/srv/classroom.raw": "classroom",
+      "/dev/sda": "sda",
+      "lab.qcow2": "lab",
+      "lab.2026.vhdx": "lab.2026",
+      "lab.img.zst": "lab",
+      "lab.img.gz.aa": "lab",
+      "/home/partimag/lab-img": "lab-img",
+      "sda1.ext4-ptcl-img.gz.aaa": "sda1.ext4-ptcl-img",
+      ".img": "image",
+    };
+    for (const [path, name] of Object.entries(names)) expect({ path, name: imageName(path) }).toEqual({ path, name });
   });
 });
