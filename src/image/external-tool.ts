@@ -34,6 +34,8 @@ export interface ToolText extends ToolRun {
 /** What tools that answer in a few lines may write: 256 partitions as JSON are 80 KiB. */
 const TEXT_BYTES_MAX = 1 * MiB;
 const CHUNK_BYTES = 256 * KiB;
+/** Signals are delivered at once; this is for a busy machine. */
+const SIGNALS_MS = 50;
 
 let scratchFiles = 0;
 
@@ -88,22 +90,31 @@ export async function runTool(
   try {
     // Their messages are looked at and shown: in English whatever the user's language is.
     const env = { ...process.env, LC_ALL: "C", LANGUAGE: "" };
-    // In a session of its own: Ctrl-C reaches this process alone, which ends the tool (unless it is to go on) and is then interrupted.
     const child = Bun.spawn([path, ...args], {
       stdio: [input === "" ? "ignore" : Buffer.from(input), output.fd, errors.fd],
       env,
-      detached: true,
+      detached: signal === null,
     });
     const end = () => child.kill();
     signal?.addEventListener("abort", end);
     if (signal?.aborted) end();
     await child.exited;
     signal?.removeEventListener("abort", end);
+    if (child.signalCode !== null) await heardOfSignals();
     if (signal?.aborted) throw new Interrupted("stopped");
     return { exitCode: child.exitCode ?? 128, stderr: errors.text() };
   } finally {
     errors.close();
   }
+}
+
+/**
+ * Ctrl-C at a terminal goes to the tools as well: they may be seen to have failed of it before this process has heard of
+ * it. A session of their own spares them, and costs several times the time on a busy machine: the kernel
+ * schedules by session (autogroups), which programs joined by pipes suffer from.
+ */
+export async function heardOfSignals(): Promise<void> {
+  await Bun.sleep(SIGNALS_MS);
 }
 
 /** The same for a tool that answers in a few lines. */

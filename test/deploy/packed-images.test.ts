@@ -1,20 +1,20 @@
 /** Images of partclone, plain, compressed and split, and compressed raw images: unpacked into the file of --save, or refused. */
-import { describe, expect } from "bun:test";
-import { existsSync, readdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { copyFileSync, existsSync, readdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expectSame, expectSameBytes } from "../harness/compare.ts";
 import { filesLike, partcloneTo } from "../harness/clonezilla.ts";
-import { start, succeed } from "../harness/diskswarm.ts";
+import { fail, start, succeed } from "../harness/diskswarm.ts";
 import { digestsOf, filesystemOf, partcloneRuns, testFiles } from "../harness/filesystems.ts";
 import { deploy, loopbackSeeder } from "../harness/fixture.ts";
 import { loopDevice } from "../harness/loop.ts";
 import { smallTmpfs } from "../harness/mounts.ts";
 import { run, until } from "../harness/process.ts";
-import { type Scope, scopedTest } from "../harness/scope.ts";
+import { Scope, scopedTest } from "../harness/scope.ts";
 import { isRoot, needTools } from "../harness/tools.ts";
 import { expectFailure, FAILED, MIB, overwrite, rowsOf, toolsWith } from "./surveying.ts";
 
-const FILES = testFiles(12, 0.5 * MIB);
+const FILES = testFiles(12, 0.2 * MIB);
 /** What packed images take beside the tools of a survey. */
 const TOOLS = ["partclone.restore", "head", "mkfifo", "gzip", "dd"];
 
@@ -110,6 +110,19 @@ describe.skipIf(!isRoot)("an image of partclone", () => {
 });
 
 describe.skipIf(!isRoot)("an image of partclone is refused in one line:", () => {
+  const shared = new Scope();
+  let saved = "";
+  beforeAll(async () => {
+    saved = (await imaged(shared, "ext4")).image;
+  }, 60_000);
+  afterAll(() => shared.close());
+
+  function copied(scope: Scope): string {
+    const image = join(scope.ramDir(), "part.img");
+    copyFileSync(saved, image);
+    return image;
+  }
+
   const DAMAGE: Record<string, { message: RegExp; spoil(image: string): void }> = {
     "cut off in its blocks": {
       message: /cannot unpack .*part\.img: partclone\.restore says: read ERROR/,
@@ -138,14 +151,14 @@ describe.skipIf(!isRoot)("an image of partclone is refused in one line:", () => 
   };
   for (const [name, { message, spoil }] of Object.entries(DAMAGE)) {
     scopedTest(name, async (scope) => {
-      const { image } = await imaged(scope, "ext4");
+      const image = copied(scope);
       spoil(image);
       await expectFailure(scope, image, FAILED, message);
     });
   }
 
   scopedTest("compressed and cut off, of a format that cannot be read, a part that is missing", async (scope) => {
-    const { image } = await imaged(scope, "ext4");
+    const image = copied(scope);
     const packed = compressed(image, "gzip", "-k1");
     run(["split", "-b", "1M", packed, `${packed}.`]);
     truncateSync(packed, Math.floor(statSync(packed).size / 2));
@@ -164,7 +177,7 @@ describe.skipIf(!isRoot)("an image of partclone is refused in one line:", () => 
   });
 
   scopedTest("tools that are missing or too old, no room", async (scope) => {
-    const { image } = await imaged(scope, "ext4");
+    const image = copied(scope);
     const packed = compressed(image, "gzip", "-k1");
     const without = (replaced: Record<string, string | null>) => toolsWith(scope, replaced, TOOLS);
     const missing = /gzip is not installed: install the package gzip$/m;
@@ -181,8 +194,20 @@ describe.skipIf(!isRoot)("an image of partclone is refused in one line:", () => 
     expect([readdirSync(full), existsSync(torrent)]).toEqual([[], false]);
   });
 
+  scopedTest("with its own program's word also where SIGPIPE is ignored, as services have it", async (scope) => {
+    const image = copied(scope);
+    const packed = compressed(image, "zstd", "-kq1");
+    const ignoring = { prefix: ["bash", "-c", 'trap \'\' PIPE; exec "$0" "$@"'] };
+    const folder = scope.ramDir();
+    const words = ["capture", packed, "-o", join(folder, "x.torrent"), "--save", join(folder, "x.raw")];
+    await succeed(scope, words, ignoring);
+    overwrite(image, 1 * MIB, (bytes) => bytes.fill(bytes[0] ^ 1));
+    run(["zstd", "-kfq1", image]);
+    await fail(scope, words, FAILED, /partclone\.restore says: (?:CRC|checksum) error/, ignoring);
+  });
+
   scopedTest("interrupted while it is unpacked: its programs end and nothing is left", async (scope) => {
-    const { image } = await imaged(scope, "ext4");
+    const image = copied(scope);
     const packed = compressed(image, "gzip", "-k1");
     const [folder, temporary, started] = [scope.ramDir(), scope.ramDir(), join(scope.ramDir(), "pid")];
     const slow = `case "$*" in *-O*) echo $$ > ${started}; exec sleep 1000;; esac`;

@@ -2,7 +2,7 @@
  * An image that has to be unpacked into a raw file: one of partclone, or a raw one that was compressed; in one file or
  * split into many. What it holds streams from the files through the programs that know it into the raw file.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { ExitCode, Failure } from "../../errors.ts";
 import { reasonOf, ScratchFile, throwIfTooOld, type Tool } from "../external-tool.ts";
 import type { UsedMap } from "../partclone.ts";
@@ -108,7 +108,7 @@ export class PackedImage {
     try {
       const runs = await this.#run({ tool: HEAD, args: ["-c", String(lengthBytes)] }, output, signal);
       // `head` ends the others when it has enough; a stream that ended before that has to be whole.
-      this.#throwIfFailed(runs.filter(({ isCutShort }) => !isCutShort));
+      if (fstatSync(output.fd).size < lengthBytes) this.#throwIfFailed(runs);
       return output;
     } catch (error) {
       output.close();

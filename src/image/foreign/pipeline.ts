@@ -7,7 +7,7 @@ import { closeSync, constants, openSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert } from "../../errors.ts";
-import { missingTool, ScratchFile, type Tool, type ToolRun } from "../external-tool.ts";
+import { heardOfSignals, missingTool, ScratchFile, type Tool, type ToolRun } from "../external-tool.ts";
 import { Interrupted } from "../work-thread.ts";
 
 export interface Stage {
@@ -50,13 +50,14 @@ export async function runPipeline(
     if (signal.aborted) end();
     await Promise.all(children.map((child) => child.exited));
     signal.removeEventListener("abort", end);
+    if (children.some(({ exitCode }) => exitCode !== 0)) await heardOfSignals();
     if (signal.aborted) throw new Interrupted("stopped");
-    return children.map((child, i) => ({
-      tool: stages[i].tool,
-      exitCode: child.exitCode ?? 128,
-      isCutShort: child.signalCode === "SIGPIPE",
-      stderr: errors[i].text(),
-    }));
+    return children.map(({ exitCode, signalCode }, i) => {
+      const stderr = errors[i].text();
+      // Where SIGPIPE is ignored, as services have it, the program says so itself.
+      const isCutShort = signalCode === "SIGPIPE" || (exitCode !== 0 && /broken pipe/i.test(stderr));
+      return { tool: stages[i].tool, exitCode: exitCode ?? 128, isCutShort, stderr };
+    });
   } finally {
     for (const error of errors) error.close();
   }
@@ -81,13 +82,8 @@ function startAll(
     for (const [i, { args }] of stages.entries()) {
       const pipe = i < stages.length - 1 ? openPipe() : null;
       const output = pipe === null ? ends.stdout : pipe.writeFd;
-      // In a session of their own: Ctrl-C reaches this process alone, which then ends them in order.
       children.push(
-        Bun.spawn([paths[i], ...args], {
-          stdio: [input ?? "ignore", output ?? "ignore", errors[i].fd],
-          env,
-          detached: true,
-        }),
+        Bun.spawn([paths[i], ...args], { stdio: [input ?? "ignore", output ?? "ignore", errors[i].fd], env }),
       );
       if (pipe !== null) closeSync(pipe.writeFd);
       if (input !== null && input !== ends.stdin) closeSync(input);
