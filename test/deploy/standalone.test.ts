@@ -74,9 +74,7 @@ describe.skipIf(!isRoot || !isBuilt)("as the only file of a root", () => {
 
   scopedTest("threads, sockets and a whole deployment work without /proc", async (scope) => {
     const root = withImage(emptyRoot(scope));
-    // The torrent is made outside: to look at a source needs /proc.
-    const torrent = join(root, "image.torrent");
-    run([programArgv()[0]!, "capture", join(root, "image.raw"), "-o", torrent]);
+    await succeed(inRoot(scope, root, "capture", "/image.raw", "-o", "/image.torrent"));
     const port = String(await freePort());
     const at = ["--listen", "127.0.0.1", "--port", port];
     const seeder = inRoot(scope, root, "seed", "/image.torrent", "/image.raw", ...at, "--json");

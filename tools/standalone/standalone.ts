@@ -69,7 +69,11 @@ function readProgram(elf: Elf, systemRoot: string): Program {
   if (!elf.isAtFixedAddresses) failWith(`${elf.name} has no fixed addresses, so no standalone form can be made`);
   const interpreter = elf.interpreter ?? failWith(`${elf.name} names no dynamic loader`);
   // A distribution's loader lies beside its C library, whatever the link is called that executables name.
-  const loaderPath = realPathBelow(systemRoot, interpreter);
+  // What was unpacked from packages lacks the link from /lib to /usr/lib.
+  const loaderPath =
+    realPathBelow(systemRoot, interpreter) ??
+    realPathBelow(systemRoot, `/usr${interpreter}`) ??
+    failWith(`there is no ${join(systemRoot, interpreter)}, the loader that the executable needs`);
   const loader = readLibrary(loaderPath, elf.machine);
   const found = new Map<string, Elf>([[interpreter.slice(interpreter.lastIndexOf("/") + 1), loader]]);
   const libraries: Elf[] = [];
@@ -95,29 +99,25 @@ function readLibrary(path: string, machine: Machine, name = path): Elf {
   return library.machine === machine ? library : failWith(`${path} is for ${library.machine}, not for ${machine}`);
 }
 
-/** Follows links as a process would whose root is `systemRoot`: those between folders of a system may be absolute. */
-function realPathBelow(systemRoot: string, path: string): string {
+/** Follows links as a process would whose root is `systemRoot`: they may be absolute. Null where there is nothing. */
+function realPathBelow(systemRoot: string, path: string): string | null {
   let parts = path.split("/").filter((part) => part !== "");
   let real = systemRoot;
   for (let links = 0; parts.length > 0; ) {
     const next = join(real, parts[0]!);
-    const target = linkTarget(next);
+    const status = lstatSync(next, { throwIfNoEntry: false });
+    if (!status) return null;
     parts = parts.slice(1);
-    if (target === null) real = next;
-    else {
-      if (++links > LINKS_MAX) failWith(`${join(systemRoot, path)}: too many links`);
-      parts = [...target.split("/").filter((part) => part !== ""), ...parts];
-      if (target.startsWith("/")) real = systemRoot;
+    if (!status.isSymbolicLink()) {
+      real = next;
+      continue;
     }
+    if (++links > LINKS_MAX) failWith(`${join(systemRoot, path)}: too many links`);
+    const target = readlinkSync(next);
+    parts = [...target.split("/").filter((part) => part !== ""), ...parts];
+    if (target.startsWith("/")) real = systemRoot;
   }
   return real;
-}
-
-/** Where a symbolic link leads; null for what is none. */
-function linkTarget(path: string): string | null {
-  const status =
-    lstatSync(path, { throwIfNoEntry: false }) ?? failWith(`there is no ${path}, which the executable needs`);
-  return status.isSymbolicLink() ? readlinkSync(path) : null;
 }
 
 /** The file as it will be in memory, to the end of its last page: the loader uses what follows its data as its heap. */
@@ -146,6 +146,7 @@ function makeLauncher(program: Program, loader: Buffer, launcherAt: number, load
     chunks.push(made);
     address += made.length;
   }
+  if (address > loaderAt) failWith(`${program.loader.name} opens files in too many places`);
   return Buffer.concat(chunks);
 }
 
