@@ -46,11 +46,17 @@ export interface Outcome {
 const LIMIT_FACTOR = 40;
 const LIMIT_SPARE_MS = 60_000;
 
-export function deploy(setup: Setup, tuning: Partial<SwarmTuning>): Outcome {
+/** `observe` may look at the fleet before it begins. */
+export function deploy(
+  setup: Setup,
+  tuning: Partial<SwarmTuning>,
+  observe: (fleet: Fleet) => void = () => {},
+): Outcome {
   const startedMs = performance.now();
   const cpuBefore = process.cpuUsage();
   const { options, groups } = fleetOf(setup, tuning);
   const fleet = Fleet.of(options);
+  observe(fleet);
   const slowest = setup.slow > 0 ? Math.min(1, setup.slowShare) : 1;
   const limitMs = (LIMIT_FACTOR * fleet.boundMs) / slowest + LIMIT_SPARE_MS;
   const complete = fleet.runUntil(() => fleet.allComplete, limitMs);

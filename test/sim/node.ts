@@ -137,6 +137,11 @@ export class SimNode implements SwarmActions, Timed {
     this.ether.died(this);
   }
 
+  /** What the remote peer of a session keeps about this node; null: it has hung up. */
+  remoteOf(session: Session): Session | null {
+    return (session.userData as End).other!.session;
+  }
+
   // ---------------------------------------------------------------- SwarmActions: queue only
 
   reserve(piece: PieceIndex, begin: number, length: number): boolean {

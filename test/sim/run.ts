@@ -7,6 +7,7 @@ import { table } from "../bench/shared/report.ts";
 import type { Outcome } from "./measure.ts";
 import { overridePolicy } from "./overrides.ts";
 import type { Setup } from "./scenarios.ts";
+import type { Moment } from "./timeline.ts";
 
 /** Each option sets one value of a `Setup`. */
 type Reader = (text: string) => number | null;
@@ -44,6 +45,7 @@ const { values } = parseArgs({
     repeat: { type: "string", default: "1" },
     set: { type: "string", multiple: true, default: [] },
     sweep: { type: "string", multiple: true, default: [] },
+    timeline: { type: "string" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -68,6 +70,7 @@ async function help(): Promise<void> {
   line("--repeat N", "with the next N seeds");
   line("--set NAME=VALUE", "another value for a field of SwarmTuning or a constant of policy.ts; any number of these");
   line("--sweep NAME=V,V,...", "a row for each value of such a name; several sweeps: for each combination");
+  line("--timeline N", "how busy the lines are, and what idle ones wait for, N times within F/B");
   line("--json", "an array of outcomes instead of the table");
   line("--scenario NAME", "values for the options above, which may still be given; any number of these:");
   for (const [name, { text }] of Object.entries(SCENARIOS)) line(`    ${name}`, text);
@@ -80,6 +83,7 @@ async function run(): Promise<void> {
   // Loaded only now, with the policy as it was overridden.
   const { cells, COLUMNS, deploy, LEGEND } = await import("./measure.ts");
   const { SCENARIOS, SETUP_DEFAULT } = await import("./scenarios.ts");
+  const { cells: momentCells, COLUMNS: TIMELINE_COLUMNS, Timeline } = await import("./timeline.ts");
   const { TUNING_DEFAULT } = await import("../../src/swarm/policy.ts");
   const fields = settings.filter(([name]) => !isConstant(name));
   for (const [name] of fields) if (!(name in TUNING_DEFAULT)) usage(`there is no SwarmTuning.${name}`);
@@ -89,7 +93,11 @@ async function run(): Promise<void> {
     const setup: Setup = { ...SETUP_DEFAULT, ...scenario.setup, ...givenSetup() };
     const tuning: Partial<SwarmTuning> = { ...scenario.tuning, ...Object.fromEntries(fields) };
     for (let i = 0; i < Number(values.repeat); i++) {
-      const outcome = deploy({ ...setup, seed: setup.seed + i }, tuning);
+      const timelines: { readonly moments: readonly Moment[] }[] = [];
+      const outcome = deploy({ ...setup, seed: setup.seed + i }, tuning, (fleet) => {
+        if (values.timeline !== undefined) timelines.push(new Timeline(fleet, fleet.boundMs / Number(values.timeline)));
+      });
+      for (const { moments } of timelines) console.log(table(TIMELINE_COLUMNS, moments.map(momentCells)));
       outcomes.push({ name: `${name} seed ${outcome.seed}`, outcome });
       if (!outcome.complete) process.exitCode = ExitCode.failed;
     }
