@@ -16,6 +16,7 @@ import {
   GRANTS_FAR,
   NEAR_PEERS_MIN,
 } from "./policy.ts";
+import type { Random } from "./random.ts";
 import type { Session } from "./session.ts";
 import type { Turns } from "./turns.ts";
 
@@ -33,6 +34,7 @@ export class Grants {
     private readonly host: GrantsHost,
     private readonly dispersal: Dispersal | null,
     private readonly turns: Turns,
+    private readonly random: Random,
   ) {}
 
   interestChanged(session: Session): void {
@@ -110,22 +112,30 @@ export class Grants {
   private next(): Session | null {
     const nearOnly = this.hasFarEnough();
     let best: Session | null = null;
+    let ties = 0;
     for (const session of this.host.sessions) {
       if (nearOnly && !session.isNear) continue;
       if (!session.isOpen || !session.isOurs || !session.peerInterested || this.isUnused(session)) continue;
-      if (best === null || goesBefore(session, best)) best = session;
+      const order = best === null ? -1 : compare(session, best);
+      if (order < 0) ties = 1;
+      else if (order > 0 || this.random.below(++ties) !== 0) continue;
+      best = session;
     }
     return best;
   }
 }
 
-/** Those we do nothing for go first, of them those of our network, then the one with the fewest pieces; else the one granted longest ago. */
-function goesBefore(a: Session, b: Session): boolean {
+/**
+ * Below 0 where `a` goes first: those we do nothing for, of them those of our network, then the one with the fewest
+ * pieces, else the one granted longest ago. Equal are those never granted any: if all nodes took the first in their
+ * lists, at the start the same few would be served by everybody.
+ */
+function compare(a: Session, b: Session): number {
   const busyA = isBusy(a);
-  if (busyA !== isBusy(b)) return !busyA;
-  if (a.isNear !== b.isNear) return a.isNear;
-  if (!busyA && a.remoteHave.count !== b.remoteHave.count) return a.remoteHave.count < b.remoteHave.count;
-  return a.slot.lastHeld < b.slot.lastHeld;
+  if (busyA !== isBusy(b)) return busyA ? 1 : -1;
+  if (a.isNear !== b.isNear) return a.isNear ? -1 : 1;
+  if (!busyA && a.remoteHave.count !== b.remoteHave.count) return a.remoteHave.count - b.remoteHave.count;
+  return a.slot.lastHeld - b.slot.lastHeld;
 }
 
 function isBusy(session: Session): boolean {

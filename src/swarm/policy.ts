@@ -23,7 +23,7 @@ export interface SwarmTuning {
   readonly packedBlocks: boolean;
   /** Requested and not yet received, per source, to begin with; grows to four times this with rate * latency. */
   readonly outstandingBytesPerSource: number;
-  /** Pieces begun and not yet fully received. */
+  /** Pieces begun and not yet fully received; of pieces smaller than GRANT_BYTES_MIN / GRANT_PIECES more. */
   readonly piecesInFlightMax: number;
   /** Connections that we dial, including those still being dialled. */
   readonly dialMax: number;

@@ -19,6 +19,8 @@ import {
   ENDGAME_SILENCE_FACTOR,
   ENDGAME_SILENCE_MS_MIN,
   ENDGAME_SLOW_FACTOR,
+  GRANT_BYTES_MIN,
+  GRANT_PIECES,
   REFILL_BELOW,
   type SwarmOptions,
   UNIT_BYTES,
@@ -51,9 +53,9 @@ export class Requests {
     /** Nothing is fetched (any more). */
     private readonly isFinished: () => boolean,
   ) {
-    // Small pieces: several are needed to keep one source busy.
+    // Of small pieces as many more as are granted more: others would only wait in line, and could not be had elsewhere.
     this.inFlightMax =
-      options.piecesInFlightMax * Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
+      options.piecesInFlightMax + Math.max(0, Math.ceil(GRANT_BYTES_MIN / options.pieceBytes) - GRANT_PIECES);
   }
 
   /** Somebody waits for memory. */

@@ -23,7 +23,7 @@ export class Uploads {
   constructor(options: SwarmOptions, host: UploadsHost, isSeeder: boolean, sessionsMax: number) {
     this.dispersal = isSeeder ? new Dispersal(options.pieceCount, sessionsMax, options.random) : null;
     this.turns = new Turns(host);
-    this.grants = new Grants(options.pieceBytes, host, this.dispersal, this.turns);
+    this.grants = new Grants(options.pieceBytes, host, this.dispersal, this.turns, options.random);
     this.choker = new Choker(options.uploadSlots, options.pieceBytes, host, this.dispersal);
   }
 

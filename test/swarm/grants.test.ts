@@ -9,8 +9,10 @@ import {
   GRANTS_FAR,
   NEAR_PEERS_MIN,
   NEED_MARGIN_PIECES,
+  TUNING_DEFAULT,
   TURNS,
 } from "../../src/swarm/policy.ts";
+import { Random } from "../../src/swarm/random.ts";
 import { MiB, pieceIndex } from "../../src/units.ts";
 import { Bitfield } from "../../src/wire/bitfield.ts";
 import * as frames from "../../src/wire/frames.ts";
@@ -121,6 +123,20 @@ describe("a giver of grants", () => {
     }
   });
 
+  test("begins with another one of those never granted any than other givers do", () => {
+    const firsts = new Set<number>();
+    for (let seed = 1; seed <= 20; seed++) {
+      const host = seeder({ random: new Random(seed) });
+      const remotes = Array.from({ length: 8 }, (_, n) => remoteOf(host, n + 1).send(frames.writeInterested));
+      // The first takes all that the line has room for, and gives it back.
+      remotes[0].send(frames.writeNotInterested);
+      const counts = remotes.map((remote) => count(remote, "unchoke"));
+      expect(Math.max(...counts.slice(1))).toBe(1);
+      firsts.add(counts.indexOf(1, 1));
+    }
+    expect(firsts.size).toBeGreaterThan(1);
+  });
+
   test("never chokes", () => {
     const host = seeder();
     const remote = remoteOf(host, 1).send(frames.writeInterested);
@@ -187,6 +203,20 @@ describe("a taker of grants", () => {
     one.unchoke();
     host.tick(250);
     expect(host.swarm.picker.inFlight.length).toBe(2);
+  });
+
+  test("begins as many more of small pieces as are granted more", () => {
+    const pieceBytes = 64 * 1024;
+    const host = node({
+      pieceBytes,
+      pieceCount: 100,
+      totalBytes: 100 * pieceBytes,
+      outstandingBytesPerSource: 16 * MiB,
+    });
+    const remote = remoteOf(host, 1).haveAll();
+    for (let grants = 0; grants < 100; grants++) remote.unchoke();
+    const more = GRANT_BYTES_MIN / pieceBytes - GRANT_PIECES;
+    expect(host.swarm.picker.inFlight.length).toBe(TUNING_DEFAULT.piecesInFlightMax + more);
   });
 
   test("asks no more without a grant, however idle the source", () => {
