@@ -5,8 +5,7 @@
  */
 import { PeerFault } from "../errors.ts";
 import { BLOCK_BYTES, REQUESTS_OUTSTANDING_DEFAULT, REQUESTS_QUEUED_MAX } from "../limits.ts";
-import { hostBytes, type PeerAddress } from "../wire/address.ts";
-import { equalBytes } from "../wire/handshake.ts";
+import type { PeerAddress } from "../wire/address.ts";
 import {
   decodeExtensionHandshake,
   decodeMetadataMessage,
@@ -19,6 +18,7 @@ import {
   OUR_PEX_ID,
 } from "../wire/extensions.ts";
 import { EXTENDED_OVERHEAD_BYTES, OUR_PACKED_ID } from "../wire/frames.ts";
+import { isSameNetwork } from "./networks.ts";
 import { METADATA_REQUESTS_MAX, REQUESTS_OUTSTANDING_MAX } from "./policy.ts";
 import type { Pex } from "./pex.ts";
 import type { Session } from "./session.ts";
@@ -96,8 +96,15 @@ export class Extensions {
   }
 }
 
-/** Takes over what the remote peer's extension handshake offers. Returns its metadata size, or null. */
-export function readHandshake(session: Session, payload: Uint8Array): number | null {
+/** What of an extension handshake is not for the session alone; null where it was not said. */
+export interface Introduction {
+  readonly metadataBytes: number | null;
+  /** Our address as the remote peer sees it. */
+  readonly ourHost: string | null;
+}
+
+/** Takes over what the remote peer's extension handshake offers. */
+export function readHandshake(session: Session, payload: Uint8Array): Introduction {
   const offer = decodeExtensionHandshake(payload);
   session.ext.metadataId = offer.metadataId;
   session.ext.pexId = offer.pexId;
@@ -109,16 +116,7 @@ export function readHandshake(session: Session, payload: Uint8Array): number | n
   if (offer.yourHost !== null) session.isNear = isSameNetwork(offer.yourHost, session.address.host);
   session.packedId = offer.packedId;
   if (offer.blockBytes !== null) session.blockBytes = powerOfTwoBelow(offer.blockBytes);
-  return offer.metadataBytes;
-}
-
-/** The two share 24 bits of IPv4 or 64 of IPv6: most likely a rack or a room, on one switch. */
-function isSameNetwork(a: string, b: string): boolean {
-  const bytesA = hostBytes(a);
-  const bytesB = hostBytes(b);
-  if (bytesA === null || bytesB === null || bytesA.length !== bytesB.length) return false;
-  const networkBytes = bytesA.length === 4 ? 3 : 8;
-  return equalBytes(bytesA.subarray(0, networkBytes), bytesB.subarray(0, networkBytes));
+  return { metadataBytes: offer.metadataBytes, ourHost: offer.yourHost };
 }
 
 /** Blocks are aligned to their largest size, so that they cross no slab of either side. */

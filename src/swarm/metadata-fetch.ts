@@ -262,7 +262,7 @@ export class MetadataFetch implements SessionEvents {
   }
 
   private offered(session: Session, payload: Uint8Array): void {
-    const bytes = readHandshake(session, payload);
+    const { metadataBytes: bytes } = readHandshake(session, payload);
     if (session.ext.metadataId === 0 || bytes === null) return;
     if (bytes > METADATA_BYTES_MAX)
       throw new PeerFault(`metadata of ${bytes} bytes, at most ${METADATA_BYTES_MAX} are fetched`);

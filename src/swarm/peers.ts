@@ -6,6 +6,7 @@
  */
 import { addressKey, type PeerAddress } from "../wire/address.ts";
 import type { PeerOrigin } from "./actions.ts";
+import { networkOf } from "./networks.ts";
 import { BANS_MAX, KNOWN_PEERS_MAX, REDIAL_MAX_MS, REDIAL_MIN_MS } from "./policy.ts";
 import type { Random } from "./random.ts";
 
@@ -19,6 +20,7 @@ export interface KnownPeer {
   readonly address: PeerAddress;
   readonly key: string;
   readonly origin: PeerOrigin;
+  readonly network: string | null;
   contact: Contact;
   failures: number;
   dialAfterMs: number;
@@ -27,6 +29,9 @@ export interface KnownPeer {
   /** It is ourselves. */
   isSelf: boolean;
 }
+
+/** Is a network (`networkOf`) one of ours? */
+export type IsNear = (network: string | null) => boolean;
 
 export class Peers {
   private readonly known = new Map<string, KnownPeer>();
@@ -51,6 +56,7 @@ export class Peers {
       address,
       key,
       origin,
+      network: networkOf(address.host),
       contact: Contact.idle,
       failures: 0,
       dialAfterMs: 0,
@@ -59,15 +65,24 @@ export class Peers {
     });
   }
 
-  /** A random idle address that is due, or null. Seeds are left out where they are of no use. */
-  choose(nowMs: number, seedsToo: boolean): PeerAddress | null {
+  /**
+   * A random idle address that is due, near ones first, and others only where `mayBeFar`; or null. Seeds are left out
+   * where they are of no use.
+   */
+  choose(nowMs: number, seedsToo: boolean, isNear: IsNear = () => false, mayBeFar = true): PeerAddress | null {
     let chosen: KnownPeer | null = null;
+    let chosenIsNear = false;
     let candidates = 0;
     for (const peer of this.known.values()) {
       if (peer.contact !== Contact.idle || peer.dialAfterMs > nowMs || peer.isSelf || (peer.isSeed && !seedsToo))
         continue;
       if (this.bans.size > 0 && (this.bans.has(peer.address.host) || this.bans.has(peer.key))) continue;
-      if (this.random.below(++candidates) === 0) chosen = peer;
+      const near = isNear(peer.network);
+      if (!near && (chosenIsNear || !mayBeFar)) continue;
+      if (near && !chosenIsNear) candidates = 0;
+      if (this.random.below(++candidates) !== 0) continue;
+      chosen = peer;
+      chosenIsNear = near;
     }
     return chosen === null ? null : chosen.address;
   }

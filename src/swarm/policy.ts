@@ -111,6 +111,10 @@ export const KEEP_ALIVE_MS = 90_000;
 /** Housekeeping interval: rates, snubs, slots, dialling. */
 export const TICK_MS = 250;
 
+/** Peers called at random before we know who is of our own network; with more, racks have too few connections inside. */
+export const DIALS_FAR_FIRST = 4;
+/** The other places for calls are kept for near peers this long: two ticks, in which the first peers tell of others. */
+export const NEAR_FIRST_MS = 500;
 /** First wait before an address is dialled again; doubles with each failure. */
 export const REDIAL_MIN_MS = 1_000;
 /** Longest wait: a node that was rebooted is back within half a minute of answering. */

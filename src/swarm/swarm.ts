@@ -11,6 +11,7 @@ import { Bitfield } from "../wire/bitfield.ts";
 import { HANDSHAKE_EXTENDED_ID } from "../wire/extensions.ts";
 import { equalBytes } from "../wire/handshake.ts";
 import type { CloseKind, PeerOrigin, SessionBuffers, SwarmActions } from "./actions.ts";
+import { Dialling } from "./dialling.ts";
 import { Download, type DownloadHost, type PackedBlock } from "./download.ts";
 import { Extensions, readHandshake } from "./extensions.ts";
 import { impatienceWith } from "./patience.ts";
@@ -43,13 +44,12 @@ export class Swarm implements SessionEvents, DownloadHost {
   private readonly download: Download;
   private readonly uploads: Uploads;
   private readonly extensions: Extensions;
+  private readonly dialling: Dialling;
   private readonly byId: (Session | null)[] = [];
   /** Every piece we have, in the order of completion: each session has a cursor into it and is told the rest. */
   private readonly completed: Int32Array;
   private lastTickMs = -1;
   private shutDown = false;
-  /** We got everything in this swarm: whoever lacks something calls us, and calling all others only finds the complete. */
-  private waitsForCalls = false;
 
   constructor(
     private readonly options: SwarmOptions,
@@ -69,6 +69,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     const sessionsMax = options.dialMax + options.acceptMax + SESSIONS_SPARE;
     this.picker = new Picker({ ...options, sessionsMax }, this.have);
     this.peers = new Peers(random);
+    this.dialling = new Dialling(options.dialMax, this.peers, actions, this);
     this.download = new Download(options, this.picker, this.have, actions, this);
     this.uploads = new Uploads(options, this, this.have.all, sessionsMax);
     const pex = options.isPrivate ? null : new Pex(this.sessions);
@@ -265,6 +266,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   shutdown(nowMs: number): void {
     this.nowMs = nowMs;
     this.shutDown = true;
+    this.dialling.end();
     for (const session of this.sessions) this.drop(session, "shutdown", "this peer ends");
   }
 
@@ -356,11 +358,13 @@ export class Swarm implements SessionEvents, DownloadHost {
       );
       return;
     }
-    readHandshake(session, payload);
+    const { ourHost } = readHandshake(session, payload);
+    if (ourHost !== null) this.dialling.learnOwn(ourHost);
     const address = dialAddress(session);
     if (address !== null && !session.outgoing) this.peers.connected(address, "pex");
     if (address !== null && session.isSeed) this.peers.markSeed(address);
     this.extensions.flush(this.nowMs, session);
+    this.dialMore();
   }
 
   room(session: Session): void {
@@ -477,7 +481,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   }
 
   private completedAll(): void {
-    this.waitsForCalls = true;
+    this.dialling.end();
     this.actions.report({ kind: "complete" });
     for (const session of this.sessions) {
       if (!session.isOpen) continue;
@@ -506,15 +510,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   }
 
   private dialMore(): void {
-    if (this.shutDown || this.waitsForCalls) return;
-    let outgoing = this.peers.dialling;
-    for (const session of this.sessions) if (session.outgoing) outgoing++;
-    for (; outgoing < this.options.dialMax; outgoing++) {
-      const address = this.peers.choose(this.nowMs, !this.download.finished);
-      if (address === null) return;
-      this.peers.dialStarted(address);
-      this.actions.dial(address);
-    }
+    this.dialling.fill(!this.download.finished);
   }
 }
 
