@@ -124,15 +124,15 @@ export class DeployRun {
     return fit;
   }
 
-  /** At the very end, since it changes what a lingering node serves. */
+  /**
+   * At the very end, since it changes what a lingering node serves. A signal ends the lingering and not this: it
+   * takes seconds, and half of it would be a disk that is neither the image nor ready.
+   */
   private async fit(options: FitOptions): Promise<void> {
-    const { target, output, signal } = this.request;
-    // A signal may have ended the lingering: that is no reason to leave the disk unfinished. One from now on is.
-    const wasStopped = signal.aborted;
+    const { target, output } = this.request;
     await fitTarget(target, this.metainfo, options, {
       warning: (code, message) => output.warning(code, message),
       debug: (message) => output.log("debug", message),
-      stopped: () => signal.aborted && !wasStopped,
       done: (event, fields, text) => {
         output.event(event, fields);
         output.line(text);

@@ -13,6 +13,7 @@ import { isAbsurd, setClock } from "../boot/init/clock.ts";
 import type { AfterAction, ParsedCommandLine } from "../boot/init/command-line.ts";
 import { consolePaths } from "../boot/init/consoles.ts";
 import { type Disk, readDisks } from "../boot/init/disks.ts";
+import { type ImageNeeds, isExact } from "../boot/init/choose-target.ts";
 import { disksKey, type FoundTarget, findTarget, TargetRefusal } from "../boot/init/find-target.ts";
 import type { Machine } from "../boot/init/machine.ts";
 import { Reporter } from "../boot/init/reporter.ts";
@@ -149,7 +150,7 @@ export class NodeRun {
     const memoryBytes = poolBytes(values.memory);
     const torrent = await loadTorrentArgument(task.torrent, { timeoutMs: TORRENT_TIMEOUT_MS, signal, output });
     this.reporter.tell({ phase: "plan", image: imageName(torrent), message: `target ${task.target.text}` });
-    const { path, disk } = await this.target(task.target, torrent);
+    const { path, disk } = await this.target(task.target, torrent, values.convertSectors);
     const lingering = new AbortController();
     let lingerTimer: Timer | undefined;
     const code = await new DeployRun({
@@ -199,9 +200,9 @@ export class NodeRun {
     };
   }
 
-  private async target(rule: TargetRule, torrent: TorrentArgument): Promise<FoundTarget> {
+  private async target(rule: TargetRule, torrent: TorrentArgument, convertSectors: boolean): Promise<FoundTarget> {
     const { output, signal } = this.options;
-    const needs = torrent.file === null ? { bytes: 0, sectorBytes: null } : needsOf(torrent.file.metainfo);
+    const needs = imageNeeds(torrent, rule, convertSectors);
     const found = await findTarget({ rule, needs, signal, tell: (line) => output.line(line) });
     const what = describe(found);
     output.event("target", { path: found.path, rule: rule.text, ...(found.disk ?? {}) });
@@ -325,6 +326,17 @@ export class NodeRun {
 
 function imageName({ name, infoHash }: TorrentArgument): string {
   return name ?? infoHash.toHex();
+}
+
+/** A disk that the rule names may be smaller than the image's, or have other sectors; among several the image's own size decides. */
+function imageNeeds({ file }: TorrentArgument, rule: TargetRule, convertSectors: boolean): ImageNeeds {
+  if (file === null) return { bytes: 0, sectorBytes: null };
+  const { bytes, sectorBytes, layout } = needsOf(file.metainfo);
+  const { sectorBytes: countedBytes } = file.metainfo.image ?? { sectorBytes: 512 };
+  return {
+    bytes: (isExact(rule) ? layout?.leastBytes(countedBytes) : undefined) ?? bytes,
+    sectorBytes: convertSectors ? null : sectorBytes,
+  };
 }
 
 function describe({ path, disk }: FoundTarget): string {

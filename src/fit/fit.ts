@@ -8,6 +8,7 @@
  * unless they would stand on it.
  */
 import { ExitCode, Failure, usageError } from "../errors.ts";
+import { ToolFailure } from "../image/external-tool.ts";
 import { DiskLayout } from "../torrent/disk-layout.ts";
 import { rangesEndBytes } from "../torrent/extents.ts";
 import type { Metainfo } from "../torrent/types.ts";
@@ -36,8 +37,6 @@ export interface FitHooks {
   /** Something was done: for programs and for people. */
   done(event: string, fields: Readonly<Record<string, unknown>>, text: string): void;
   debug(message: string): void;
-  /** Asked between steps: true leaves the rest undone. */
-  stopped(): boolean;
 }
 
 /** Is there what a smaller disk's GPT is rewritten with? */
@@ -78,7 +77,7 @@ function lastFilesystem(metainfo: Metainfo): string {
   return types[partitions.indexOf(last)] ?? "";
 }
 
-/** Does all of it. Throws Failure: exit 1 where something was not done, 130 where it was stopped. */
+/** Does all of it. Throws Failure (exit 1) where something was not done. */
 export async function fitTarget(path: string, metainfo: Metainfo, options: FitOptions, hooks: FitHooks): Promise<void> {
   const disk = targetDisk(path);
   if (disk.kind === "file") return;
@@ -110,20 +109,15 @@ class Fitting {
     this.throwFailures();
   }
 
-  /** False where it failed. Stops what follows when it was asked to. */
+  /** False where it failed. */
   private async step(consequence: string, work: () => Promise<void>): Promise<boolean> {
-    if (this.hooks.stopped())
-      throw new Failure(
-        ExitCode.interrupted,
-        "interrupted",
-        `stopped: the image is on ${this.disk.path}, but ${consequence}`,
-      );
     try {
       await work();
       return true;
     } catch (error) {
       const failure = error instanceof Failure ? error : systemFailure(error);
-      this.failures.push(new Failure(failure.exitCode, failure.code, `${consequence}: ${failure.message}`));
+      const problem = failure instanceof ToolFailure ? failure.problem : failure.message;
+      this.failures.push(new Failure(failure.exitCode, failure.code, `${consequence}: ${problem}`));
       return false;
     }
   }
@@ -141,7 +135,12 @@ class Fitting {
     const { image } = metainfo;
     const isConverted = layout !== null && image!.sectorBytes !== disk.sectorBytes;
     if (layout?.isGpt && (isConverted || disk.sizeBytes < image!.diskBytes)) {
-      await rewriteGpt(disk, layout, image!.sectorBytes);
+      const { hadHybridMbr } = await rewriteGpt(disk, layout, image!.sectorBytes);
+      if (hadHybridMbr)
+        hooks.warning(
+          "hybrid-mbr",
+          `the MBR of ${disk.path} no longer lists partitions beside its GPT, as the image's did`,
+        );
       const sectors = isConverted ? ` and sectors of ${disk.sectorBytes} bytes` : "";
       const text = `the GPT of ${disk.path} was rewritten for a disk of ${formatBytes(disk.sizeBytes)}${sectors}`;
       return hooks.done("table-rewritten", { target: disk.path, sectorBytes: disk.sectorBytes }, text);

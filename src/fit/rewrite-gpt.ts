@@ -7,7 +7,7 @@ import { diskReader } from "../image/disk-reader.ts";
 import { checkGpt } from "../image/gpt-check.ts";
 import type { DiskLayout } from "../torrent/disk-layout.ts";
 import type { Partition, PartitionTable } from "../torrent/partition-table.ts";
-import { readTable, type TargetDisk } from "./target-disk.ts";
+import { tableOn, type TargetDisk } from "./target-disk.ts";
 import { change, fitFailure, SFDISK } from "./tools.ts";
 
 /** Boot code and an MBR's signature: what sfdisk may not touch. */
@@ -15,9 +15,13 @@ const BOOT_CODE_BYTES = 440;
 const MBR_BYTES = 512;
 
 /** Throws Failure where the disk does not have the table afterwards. */
-export async function rewriteGpt(disk: TargetDisk, layout: DiskLayout, imageSectorBytes: number): Promise<void> {
+export async function rewriteGpt(
+  disk: TargetDisk,
+  layout: DiskLayout,
+  imageSectorBytes: number,
+): Promise<{ readonly hadHybridMbr: boolean }> {
   const script = gptScript(layout, disk.sectorBytes);
-  const bootCode = readBytes(disk.path, BOOT_CODE_BYTES);
+  const mbr = readBytes(disk.path, MBR_BYTES);
   // A table in the other sectors would lie beside the new one, for whoever looks there.
   if (imageSectorBytes !== disk.sectorBytes) {
     const ends = [imageSectorBytes, disk.sectorBytes].map((bytes) => bytes + layout.gptBytes(bytes));
@@ -26,48 +30,43 @@ export async function rewriteGpt(disk: TargetDisk, layout: DiskLayout, imageSect
   }
   const quiet = ["--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", "--wipe-partitions", "never"];
   await change(SFDISK, [...quiet, disk.path], { input: script });
-  const written = await readTable(disk);
+  const written = await tableOn(disk);
   const isSame = written !== null && describe(written) === describe(layout.table);
-  const isBootCodeKept = readBytes(disk.path, BOOT_CODE_BYTES).equals(bootCode);
+  const isBootCodeKept = readBytes(disk.path, BOOT_CODE_BYTES).equals(mbr.subarray(0, BOOT_CODE_BYTES));
   if (!isSame || !isBootCodeKept || !isSound(disk))
     throw fitFailure(
       "partition-table",
       `the GPT that sfdisk wrote to ${disk.path} is not the image's; look with sfdisk`,
     );
+  return { hadHybridMbr: isHybrid(mbr) };
 }
 
-/** What sfdisk reads. Throws Failure where the torrent's texts are not what they should be. */
+/** UEFI specification 2.10, 5.2.3: a protective MBR has one entry. */
+function isHybrid(mbr: Buffer): boolean {
+  return [0, 1, 2, 3].filter((entry) => mbr[446 + entry * 16 + 4] !== 0).length > 1;
+}
+
+/** What sfdisk reads. The layout has seen to it that identifiers and attributes are such. */
 export function gptScript(layout: DiskLayout, sectorBytes: number): string {
   const { id, entriesMax, firstSector, partitions } = layout.table;
   const leastFirst = 1 + layout.gptBytes(sectorBytes) / sectorBytes;
   const lowest = Math.min(...partitions.map(({ startBytes }) => startBytes / sectorBytes));
   const first = Math.max(leastFirst, Math.min(firstSector, lowest));
-  const head = [
-    "label: gpt",
-    `label-id: ${guid(id)}`,
-    "unit: sectors",
-    `table-length: ${entriesMax}`,
-    `first-lba: ${first}`,
-  ];
+  const head = ["label: gpt", `label-id: ${id}`, "unit: sectors", `table-length: ${entriesMax}`, `first-lba: ${first}`];
   return [...head, ...partitions.map((partition) => lineOf(partition, sectorBytes)), ""].join("\n");
 }
 
-function lineOf(
-  { number, startBytes, lengthBytes, type, uuid, name, attributes }: Partition,
-  sectorBytes: number,
-): string {
-  if (!/^[\w:, ]*$/.test(attributes))
-    throw fitFailure("partition-table", `the attributes of partition ${number} in the torrent are none`);
-  const fields = [`start=${startBytes / sectorBytes}`, `size=${lengthBytes / sectorBytes}`, `type=${guid(type)}`];
-  fields.push(`uuid=${guid(uuid)}`);
+function lineOf(partition: Partition, sectorBytes: number): string {
+  const { number, startBytes, lengthBytes, type, uuid, name, attributes } = partition;
+  const fields = [
+    `start=${startBytes / sectorBytes}`,
+    `size=${lengthBytes / sectorBytes}`,
+    `type=${type}`,
+    `uuid=${uuid}`,
+  ];
   if (name !== "") fields.push(`name="${escaped(name)}"`);
   if (attributes !== "") fields.push(`attrs="${attributes}"`);
   return `${number} : ${fields.join(", ")}`;
-}
-
-function guid(text: string): string {
-  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) return text;
-  throw fitFailure("partition-table", "an identifier of the partition table in the torrent is no GUID");
 }
 
 /** sfdisk reads `\x22` as a byte of UTF-8. */

@@ -38,9 +38,13 @@ export function targetDisk(path: string): TargetDisk {
   return { path, kind, sizeBytes, sectorBytes, deviceId };
 }
 
-/** The table on the disk by sfdisk; null where there is none. Throws Failure where it makes no sense. */
+/** The partitions of a disk; null where there are none. Throws Failure where its table makes no sense. */
 export async function readTable(disk: TargetDisk): Promise<PartitionTable | null> {
-  if (disk.kind !== "disk") return null;
+  return disk.kind === "disk" ? tableOn(disk) : null;
+}
+
+/** The table by sfdisk, wherever it was written: in a partition it makes no partitions. */
+export async function tableOn(disk: TargetDisk): Promise<PartitionTable | null> {
   const run = await runToolForText(SFDISK, ["--json", disk.path], null);
   if (run.exitCode !== 0) {
     if (/does not contain a recognized partition table/.test(run.stderr)) return null;
@@ -137,8 +141,11 @@ async function rereadTable(path: string): Promise<number> {
   }
 }
 
+/** How many partitions of a table that makes sense the kernel does not know. */
 async function missingNodes(disk: TargetDisk): Promise<number> {
-  const table = Bun.which(SFDISK.program) === null ? null : await readTable(disk);
-  const real = table?.partitions.filter(({ isExtended }) => !isExtended) ?? [];
+  const run = Bun.which(SFDISK.program) === null ? null : await runToolForText(SFDISK, ["--json", disk.path], null);
+  const table = run === null ? "" : parsePartitionTable(run.stdout, disk.sectorBytes);
+  if (typeof table === "string") return 0;
+  const real = table.partitions.filter(({ isExtended }) => !isExtended);
   return real.filter((partition) => partitionNode(disk, partition) === null).length;
 }

@@ -148,9 +148,19 @@ function failureOf(tool: Tool, code: string, problem: string): Failure {
   return tool.isNeeded ? new Failure(ExitCode.failed, code, problem) : toolFailure(code, problem);
 }
 
-/** What a capture can always do is to look at no partition and no filesystem. */
+/** A tool is missing or failed. What a capture can always do is to look at no partition and no filesystem. */
+export class ToolFailure extends Failure {
+  constructor(
+    code: string,
+    /** Without that advice, for whoever captures nothing. */
+    readonly problem: string,
+  ) {
+    super(ExitCode.failed, code, `${problem}, or capture every byte that is not zero with --extents data`);
+  }
+}
+
 export function toolFailure(code: string, problem: string): Failure {
-  return new Failure(ExitCode.failed, code, `${problem}, or capture every byte that is not zero with --extents data`);
+  return new ToolFailure(code, problem);
 }
 
 /**

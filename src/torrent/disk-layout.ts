@@ -24,7 +24,7 @@ export class DiskLayout {
   static of({ image, extents }: Metainfo): DiskLayout | null {
     if (image?.partitions === undefined) return null;
     const table = parsePartitionTable(image.partitions, image.sectorBytes);
-    if (typeof table === "string" || table.partitions.length === 0) return null;
+    if (typeof table === "string" || table.partitions.length === 0 || !canBeWritten(table)) return null;
     return tableProblem(table, image.diskBytes) === null ? new DiskLayout(table, image, extents) : null;
   }
 
@@ -83,6 +83,16 @@ export class DiskLayout {
     if (type === "" && !hasData(this.extents, partition)) return null;
     return `holds ${type === "" ? "something unknown" : type}, which may count in sectors of ${this.image.sectorBytes} bytes`;
   }
+}
+
+/** A GPT is rewritten from these texts, which somebody else may have made. */
+function canBeWritten({ label, id, partitions }: PartitionTable): boolean {
+  if (label !== "gpt") return true;
+  const isGuid = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
+  return (
+    isGuid(id) &&
+    partitions.every(({ type, uuid, attributes }) => isGuid(type) && isGuid(uuid) && /^[\w:, ]*$/.test(attributes))
+  );
 }
 
 function endOf({ startBytes, lengthBytes }: Partition): number {

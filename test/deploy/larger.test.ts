@@ -1,13 +1,13 @@
 /** `deploy --grow`: the last partition and its filesystem take the space that a larger disk has. */
 import { describe, expect } from "bun:test";
-import { symlinkSync } from "node:fs";
+import { existsSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Event, fail, succeed } from "../harness/diskswarm.ts";
-import { type Disk, expectSamePartition, gptDisk, makeDisk, partitionsOf } from "../harness/disks.ts";
+import { type Event, fail, start, succeed } from "../harness/diskswarm.ts";
+import { type Disk, expectSamePartition, makeDisk, partitionsOf } from "../harness/disks.ts";
 import { filesystemOf } from "../harness/filesystems.ts";
 import { loopbackSeeder } from "../harness/fixture.ts";
 import { loopDevice, loopPart } from "../harness/loop.ts";
-import { run } from "../harness/process.ts";
+import { run, until } from "../harness/process.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
 import { isRoot, needTools } from "../harness/tools.ts";
 import { captureDisk, deployTo, expectFiles, expectSoundGpt, expectSoundTable, identifiers } from "./whole-disks.ts";
@@ -23,15 +23,16 @@ function grownOf(events: readonly Event[]): Event[] {
 function filesystemBytes(scope: Scope, target: string, number: number, type: string): number {
   const part = partitionsOf(target).find((partition) => partition.number === number)!;
   const device = loopPart(scope, target, part);
-  const words: Record<string, [string[], RegExp]> = {
+  const words: Record<string, [string[], RegExp, number?]> = {
     ext4: [["dumpe2fs", "-h", device], /Block count:\s+(\d+)[\s\S]*Block size:\s+(\d+)/],
     xfs: [["xfs_db", "-r", "-c", "sb 0", "-c", "p dblocks blocksize", device], /dblocks = (\d+)\s+blocksize = (\d+)/],
     btrfs: [["btrfs", "inspect-internal", "dump-super", device], /dev_item\.total_bytes\s+(\d+)()/],
+    f2fs: [["fsck.f2fs", "--dry-run", device], /total FS sectors = (\d+)()/, 512],
     ntfs: [["ntfsresize", "--info", "--force", device], /Current volume size: (\d+)()/],
   };
-  const [argv, pattern] = words[type];
+  const [argv, pattern, unitBytes = 1] = words[type];
   const [, count, unit] = pattern.exec(run(argv))!;
-  return Number(count) * Number(unit || 1);
+  return Number(count) * Number(unit || unitBytes);
 }
 
 describe.skipIf(!isRoot)("--grow on a larger disk", () => {
@@ -74,7 +75,7 @@ describe.skipIf(!isRoot)("--grow on a larger disk", () => {
     expect(identifiers(target)).toEqual(identifiers(disk.path));
   });
 
-  for (const type of ["ext4", "btrfs", "ntfs"]) {
+  for (const type of ["ext4", "btrfs", "ntfs", "f2fs"]) {
     scopedTest(`grows ${type}`, async (scope) => {
       const size = filesystemOf(type).lengthBytes;
       const disk = await makeDisk(scope, size + 2 * MIB, ["label: gpt", `size=${size / MIB}M`], [type]);
@@ -105,11 +106,11 @@ describe.skipIf(!isRoot)("--grow on a larger disk", () => {
   });
 
   scopedTest("says what it cannot grow, and leaves a sound disk", async (scope) => {
-    const disk = await gptDisk(scope);
+    const disk = await makeDisk(scope, 100 * MIB, ["label: gpt", "size=64M", "size=32M, type=S"], ["ext4", "swap"]);
     const { torrent } = await captureDisk(scope, disk);
     const target = loopDevice(scope, disk.lengthBytes + 64 * MIB, { dirty: 4 }).path;
     const seeder = await loopbackSeeder(scope, torrent, disk.path);
-    const message = /is on \/dev\/loop\d+ and proven, but it was not grown: the last partition .*, 4, .* it is swap\n$/;
+    const message = /is on \/dev\/loop\d+ and proven, but it was not grown: the last partition .*, 2, .* it is swap\n$/;
     await fail(scope, ["deploy", torrent, target, "--port", "0", "--peer", seeder.peer, "--grow"], 1, message);
     expectSoundGpt(target);
     expect(partitionsOf(target)).toEqual(partitionsOf(disk.path));
@@ -122,6 +123,28 @@ describe.skipIf(!isRoot)("--grow on a larger disk", () => {
     const { target, events } = await deployTo(scope, torrent, disk, disk.lengthBytes, GROW);
     expect(grownOf(events)).toEqual([]);
     expect(partitionsOf(target)).toEqual(partitionsOf(disk.path));
+  });
+
+  scopedTest("goes on to its end when Ctrl-C reaches the whole terminal meanwhile", async (scope) => {
+    const disk = await makeDisk(scope, 70 * MIB, ["label: gpt", "size=64M"], ["ext4"]);
+    const { torrent } = await captureDisk(scope, disk);
+    const target = loopDevice(scope, 140 * MIB, { dirty: 4 }).path;
+    const seeder = await loopbackSeeder(scope, torrent, disk.path);
+    // A resize2fs that takes its time, and says when it began.
+    const tools = scope.tempDir();
+    const began = join(tools, "began");
+    const slow = `#!/bin/sh\n: > ${began}\nsleep 2\nexec ${Bun.which("resize2fs")} "$@"\n`;
+    writeFileSync(join(tools, "resize2fs"), slow, { mode: 0o755 });
+    const flags = ["--port", "0", "--peer", seeder.peer, "--grow"];
+    const env = { PATH: `${tools}:${process.env.PATH}` };
+    const deployment = start(scope, ["deploy", torrent, target, ...flags], { env, prefix: ["setsid"] });
+    await until("resize2fs runs", () => existsSync(began));
+    process.kill(-deployment.child.pid, "SIGINT");
+    await deployment.expectExit(0);
+    const [grown] = partitionsOf(target);
+    expect(grown.lengthBytes).toBe(138 * MIB);
+    await expectFiles(target, { ...grown, type: "ext4" }, disk.files);
+    expect(filesystemBytes(scope, target, 1, "ext4")).toBe(grown.lengthBytes);
   });
 
   scopedTest("names the package of a missing tool before anything is written", async (scope) => {

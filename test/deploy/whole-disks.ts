@@ -67,7 +67,9 @@ export async function expectFiles(target: string, partition: DiskPartition, file
     const device = loopPart(scope, target, partition);
     const filesystem = filesystemOf(partition.type);
     filesystem.check(device);
-    expect(await filesystem.digests(device)).toEqual(digestsOf(files));
+    const digests = await filesystem.digests(device);
+    // Of some no driver is here: then the check of the filesystem has to do.
+    if (digests !== null) expect(digests).toEqual(digestsOf(files));
   } finally {
     await scope.close();
   }
