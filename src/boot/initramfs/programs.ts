@@ -20,18 +20,19 @@ export interface NodeProgram {
 }
 
 export const NODE_PROGRAMS: readonly NodeProgram[] = [
-  { program: "sfdisk", package: "fdisk", reason: "move the backup GPT to the end of a larger disk" },
+  { program: "sfdisk", package: "fdisk", reason: "make the GPT right for a larger or smaller disk" },
   { program: "partx", package: "util-linux", reason: "tell the kernel of a changed partition" },
   { program: "blkid", package: "util-linux", reason: "find out what a partition holds" },
   { program: "mount", package: "mount", reason: "mount any file system by its type" },
-  { program: "growpart", package: "cloud-guest-utils", reason: "grow a partition" },
+  { program: "losetup", package: "mount", reason: "grow or mount a partition that the kernel has no node for" },
   { program: "e2fsck", package: "e2fsprogs", reason: "check ext4 before it is grown" },
   { program: "resize2fs", package: "e2fsprogs", reason: "grow ext4" },
   { program: "xfs_growfs", package: "xfsprogs", reason: "grow XFS" },
   { program: "xfs_repair", package: "xfsprogs", reason: "check XFS" },
   { program: "btrfs", package: "btrfs-progs", reason: "grow Btrfs" },
   { program: "ntfsresize", package: "ntfs-3g", reason: "grow NTFS" },
-  { program: "mkswap", package: "util-linux", reason: "make swap of another size" },
+  { program: "resize.f2fs", package: "f2fs-tools", reason: "grow F2FS" },
+  { program: "pvs", package: "lvm2", reason: "find a system in a logical volume, to name it" },
   { program: "efibootmgr", package: "efibootmgr", reason: "name the new system in UEFI's boot entries" },
   { program: "kexec", package: "kexec-tools", reason: "start the new system without the firmware" },
 ];
