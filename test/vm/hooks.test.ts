@@ -102,7 +102,7 @@ describe.skipIf(!isRoot || !isBuilt)("an initramfs made by", () => {
         const words = ["console=ttyS0", `diskswarm.server=http://${server.address}:6969`, "diskswarm.after=poweroff"];
         if (maker.withOverlay) words.push("rdinit=/diskswarm/init");
         const vm = await Vm.start(scope, name, {
-          memoryMiB: 512,
+          memoryMiB: 768,
           cable: plugIn(network, 1),
           disks: [{ path: disk, serial: "lab-1" }],
           kernel: { kernel: debianKernel("cloud-amd64").vmlinuz, initrd, commandLine: words.join(" ") },
