@@ -68,6 +68,7 @@ wrote (-t, --btfiles_torrent) and fails (exit 3) where the source is not what th
     "diskswarm capture /dev/sdb --save classroom.raw --name classroom",
     "diskswarm capture classroom.qcow2",
     "diskswarm capture /home/partimag/classroom-img --save classroom.raw",
+    "diskswarm capture torrent.info=/dev/sdb1 --name sda1",
   ],
   exitCodes: [
     ExitCode.done,
