@@ -1,6 +1,6 @@
 /** Images of partclone, plain, compressed and split, and compressed raw images: unpacked into the file of --save, or refused. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { copyFileSync, existsSync, readdirSync, statSync, truncateSync, unlinkSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, statSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSame, expectSameBytes } from "../harness/compare.ts";
 import { filesLike, partcloneTo } from "../harness/clonezilla.ts";
@@ -172,6 +172,14 @@ describe.skipIf(!isRoot)("an image of partclone is refused in one line:", () => 
       FAILED,
       /\.ac is a part of an image that was split: name its first file, .*\.aa$/m,
     );
+    const first = `${packed}.aa`;
+    writeFileSync(`${packed}.ab`, "");
+    const torrent = join(scope.ramDir(), "x.torrent");
+    await fail(scope, ["capture", first, "-o", torrent, "--save", part], FAILED, /the source itself consists of it/);
+    const nested = join(scope.ramDir(), "disk.qcow2");
+    run(["qemu-img", "create", "-q", "-f", "qcow2", nested, "1M"]);
+    run(["gzip", nested]);
+    await expectFailure(scope, `${nested}.gz`, FAILED, /disk\.qcow2\.gz holds a qcow2 image: unpack it/);
     overwrite(image, 0, (bytes) => void bytes.write("PaRtImAgE-VoLuMe"));
     await expectFailure(scope, image, FAILED, /is an image of partimage, which cannot be opened/);
   });

@@ -2,7 +2,8 @@
  * What a user names as a source, made readable as a raw disk: a disk or raw file is one already, a virtual disk is shown
  * as one, every other image is unpacked into the file of `--save`. Capture and seeders read what comes out of this.
  */
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { ExitCode, Failure } from "../../errors.ts";
 import type { WorkHooks } from "../work.ts";
 import { formatOf, type SourceFormat } from "./format.ts";
@@ -78,7 +79,8 @@ export async function prepareSource(
       "needs-save",
       `${path} has to be unpacked to be served: capture it with --save FILE, the raw file to keep`,
     );
-  refuseOverwriting(request.savePath, [path]);
+  const isFolder = format.kind === "clonezilla";
+  refuseOverwriting(request.savePath, isFolder ? readdirSync(path).map((name) => join(path, name)) : partsOf(path));
   return prepareUnpacked(path, format, request.savePath, hooks, signal);
 }
 

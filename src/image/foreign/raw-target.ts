@@ -2,17 +2,19 @@
  * The raw file that an image is unpacked into: hidden beside its final name, under which the capture finds it and puts
  * it when the torrent is made. Programs write into it by its path.
  */
-import { rmSync, statSync } from "node:fs";
+import { closeSync, openSync, readSync, rmSync, statSync } from "node:fs";
 import { diskFault } from "../../disk/disk-fault.ts";
 import { ExitCode, Failure } from "../../errors.ts";
 import { ftruncate, pwrite } from "../../kernel/libc.ts";
 import { mapMemory } from "../../kernel/memory.ts";
+import { MiB } from "../../units.ts";
 import { SaveFile } from "../save-file.ts";
 import type { WorkHooks } from "../work.ts";
 
 /** As often as a progress line is redrawn. */
 const PROGRESS_MS = 500;
 const STAT_BLOCK_BYTES = 512;
+const CHUNK_BYTES = 1 * MiB;
 
 export class RawTarget {
   readonly #file: SaveFile;
@@ -51,6 +53,22 @@ export class RawTarget {
       }
     } finally {
       memory.free();
+    }
+  }
+
+  /** Writes a file's first bytes, at most `bytesMax`. */
+  putFile(path: string, offsetBytes: number, bytesMax: number): void {
+    const chunk = Buffer.alloc(CHUNK_BYTES);
+    const fd = openSync(path, "r");
+    try {
+      for (let done = 0; done < bytesMax; ) {
+        const length = readSync(fd, chunk, 0, Math.min(chunk.length, bytesMax - done), done);
+        if (length === 0) return;
+        this.put(offsetBytes + done, chunk.subarray(0, length));
+        done += length;
+      }
+    } finally {
+      closeSync(fd);
     }
   }
 

@@ -112,7 +112,7 @@ async function writeTable(folder: ClonezillaFolder, target: RawTarget, signal: A
   const { path, disk, diskBytes, isGpt, files } = folder;
   /** What of that file goes there, if it was saved. */
   const put = (name: string, offsetBytes: number, bytesMax: number) => {
-    if (files.includes(name)) target.put(offsetBytes, readFileSync(join(path, name)).subarray(0, bytesMax));
+    if (files.includes(name)) target.putFile(join(path, name), offsetBytes, bytesMax);
   };
   if (isGpt) writeGpt(folder, target);
   else await makeMbr(join(path, `${disk}-pt.sf`), target.path, signal);
@@ -126,13 +126,13 @@ async function writeTable(folder: ClonezillaFolder, target: RawTarget, signal: A
 }
 
 function writeGpt({ path, disk, diskBytes, files }: ClonezillaFolder, target: RawTarget): void {
-  const primary = readFileSync(join(path, `${disk}-gpt-1st`));
+  const primary = readFileSync(join(path, `${disk}-gpt-1st`)).subarray(0, (2 + ENTRY_SECTORS) * SECTOR_BYTES);
   target.put(0, primary);
   const backup = `${disk}-gpt-2nd`;
   if (!files.includes(backup)) throw failure(`the file ${join(path, backup)} is missing`);
   const header = readFileSync(join(path, backup)).subarray(-SECTOR_BYTES);
   target.put(diskBytes - SECTOR_BYTES, header);
-  const entries = primary.subarray(2 * SECTOR_BYTES, (2 + ENTRY_SECTORS) * SECTOR_BYTES);
+  const entries = primary.subarray(2 * SECTOR_BYTES);
   target.put(diskBytes - SECTOR_BYTES - entries.length, entries);
 }
 

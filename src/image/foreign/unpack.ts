@@ -5,9 +5,10 @@
  * Which bytes are unused is what the images' own bitmaps say. What no image holds (space between partitions, partitions
  * that were not saved) is a hole of the file, and zero on the target.
  */
+import { ExitCode, Failure } from "../../errors.ts";
 import type { UsedMap } from "../partclone.ts";
 import type { WorkHooks } from "../work.ts";
-import type { SourceFormat } from "./format.ts";
+import { formatOf, type SourceFormat } from "./format.ts";
 import { restoreNtfsBackup } from "./ntfs-backup.ts";
 import { PackedImage } from "./packed-image.ts";
 import type { RawTarget } from "./raw-target.ts";
@@ -38,6 +39,7 @@ export async function unpack(
   const partclone = await image.readPartclone(signal);
   if (partclone === null) {
     await target.watched(0, hooks, async () => target.resize(await image.copy(target.path, 0, signal)));
+    refuseNested(sourcePath, formatOf(target.path));
     return { what: `a raw image${packed}`, maps: null };
   }
   try {
@@ -52,4 +54,11 @@ export async function unpack(
     partclone.map.close();
     throw error;
   }
+}
+
+/** A qcow2 that was compressed again would go to the nodes as a file and not as a disk. */
+function refuseNested(path: string, inner: SourceFormat): void {
+  if (inner.kind === "raw") return;
+  const what = inner.kind === "virtual-disk" ? `a ${inner.driver} image` : "no disk but another image";
+  throw new Failure(ExitCode.failed, "image-type", `${path} holds ${what}: unpack it, and capture that`);
 }
