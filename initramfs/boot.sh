@@ -6,11 +6,22 @@ export PATH=/usr/bin:/usr/sbin:/bin:/sbin HOME=/root TERM=linux
 . /lib/diskswarm/common.sh
 . /lib/diskswarm/network.sh
 
+SMALL_MEMORY_KIB=262144
+
 mount -t tmpfs -o mode=1777,nosuid,nodev tmp /tmp
 mount -t tmpfs -o mode=755,nosuid,nodev mnt /mnt
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
+
+# With little memory, what a program has not touched for a while is kept compressed: a third of its size.
+memory=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+if [ "$memory" -lt $SMALL_MEMORY_KIB ] && modprobe -q zram; then
+  echo "$((memory / 2))K" > /sys/block/zram0/disksize && mkswap /dev/zram0 > /dev/null && swapon -p 1 /dev/zram0
+  # Reading it costs less than reading a page of the image, which has to be unpacked in whole blocks.
+  echo 150 > /proc/sys/vm/swappiness
+  echo 0 > /proc/sys/vm/page-cluster
+fi
 
 coldplug
 # What shows itself later (USB, a controller that takes its time) gets its driver then.

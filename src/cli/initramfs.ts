@@ -24,7 +24,10 @@ const OPTIONS = {
   twoStage: flag(
     "a small initrd.img that fetches root.squashfs from diskswarm.server, for machines with little memory",
   ),
-  tools: choice(TOOL_SETS, "programs that a node uses where they are there, to grow file systems and the like", "all"),
+  tools: choice(
+    TOOL_SETS,
+    "programs that nodes use where they are there: all also grows XFS, Btrfs and NTFS; without it minimal with minimal drivers, else all",
+  ),
   compress: choice(PACKERS, "how the image is packed: xz is the smallest, lz4 is made in a moment", "xz"),
   extra: repeated(
     text("FILE", "a further program or file, put into /usr/bin with its libraries; may be given more than once"),
@@ -87,7 +90,7 @@ function requestOf({ options }: InitramfsContext): BuildRequest {
     kernel,
     modules,
     drivers,
-    tools,
+    tools: tools ?? (drivers === "minimal" ? "minimal" : "all"),
     packer: compress,
     twoStage,
     binary: binary ?? ownBinary(),

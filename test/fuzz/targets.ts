@@ -16,6 +16,7 @@ import { fuzzDomainMap, fuzzPartitionTable } from "./disks.ts";
 import { fuzzPersonality } from "./fit.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzPartcloneImage, fuzzSplitFiles, fuzzTorrentInfo } from "./images.ts";
+import { fuzzCpio, fuzzElf, fuzzKernelImage } from "./initramfs.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
 import { fuzzAnnounceQuery, fuzzHttpHead } from "./tracker.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
@@ -30,13 +31,16 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   bitfield: fuzzBitfield,
   "boot-entries": fuzzBootEntries,
   "command-line": fuzzCommandLine,
+  cpio: fuzzCpio,
   "domain-map": fuzzDomainMap,
   "environment-file": fuzzEnvironmentFile,
+  elf: fuzzElf,
   extensions: fuzzExtensions,
   "find-kernel": fuzzFindKernel,
   frames: fuzzFrames,
   handshake: fuzzHandshake,
   head: fuzzHttpHead,
+  "kernel-image": fuzzKernelImage,
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
   "node-report": fuzzNodeReport,

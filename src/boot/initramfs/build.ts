@@ -20,7 +20,7 @@ import { buildFailure } from "./problem.ts";
 import { openOutputFolder } from "./output-folder.ts";
 import { addPrograms, needFiles, needStaticBusybox, type NodeProgram, type ToolSet } from "./programs.ts";
 import { fillFirstRoot, fillSecondRoot } from "./roots.ts";
-import { makeSquashfs, needSquashfsTools, type Packer } from "./squashfs.ts";
+import { BLOCK_BYTES, makeSquashfs, needSquashfsTools, type Packer } from "./squashfs.ts";
 
 export interface BuildRequest {
   readonly outputFolder: string;
@@ -124,7 +124,9 @@ class Build {
     const firmware = this.#addModules(second, modules.files, modules.paths);
     const imagePath = join(this.work, "root.squashfs");
     this.tell(`compressing ${Math.ceil(second.totalBytes / 1e6)} MB with ${this.request.packer}, which takes a while`);
-    await makeSquashfs(second, imagePath, this.work, this.request.packer, this.kernel.machine, this.signal);
+    const blockBytes = twoStage ? BLOCK_BYTES.smallMemory : BLOCK_BYTES.smallFile;
+    const packing = { packer: this.request.packer, blockBytes, machine: this.kernel.machine };
+    await makeSquashfs(second, imagePath, this.work, packing, this.signal);
     const image = { path: imagePath, lengthBytes: statSync(imagePath).size };
     const first = new FileTree();
     fillFirstRoot(first, this.#libraries, this.busybox, twoStage ? sha256Of(imagePath) : null);
@@ -164,8 +166,8 @@ class Build {
     const { binary, extra, tools, sysroot } = this.request;
     this.#libraries.addProgram(second, binary, "usr/bin/diskswarm");
     this.#note(second, "diskswarm", `${binary} and its libraries`);
-    const missing = tools === "none" ? [] : addPrograms(second, this.#libraries, sysroot);
-    this.#note(second, "programs", tools === "none" ? "none (--tools none)" : "of others, and their libraries");
+    const missing = addPrograms(second, this.#libraries, sysroot, tools);
+    this.#note(second, "programs", `of others, and their libraries (--tools ${tools})`);
     fillSecondRoot(second, this.#libraries, { busybox: this.busybox, extra });
     this.#note(second, "busybox", extra.length > 0 ? `scripts, and ${extra.length} of --extra` : "and scripts");
     return missing;

@@ -12,8 +12,8 @@ export type DriverSet = (typeof DRIVER_SETS)[number];
 
 /** To get to the image and to a network at all. */
 const BASE = ["loop", "squashfs", "xz_dec", "zstd_decompress", "af_packet", "8021q"];
-/** What the second half of a boot needs: a keyboard at the console, UEFI's variables. */
-const CONSOLE = ["i8042", "atkbd", "efivarfs", "virtio_console"];
+/** What the second half of a boot needs: a keyboard at the console, UEFI's variables, compressed swap in memory. */
+const CONSOLE = ["i8042", "atkbd", "efivarfs", "virtio_console", "zram", "lzo_rle"];
 /** Virtual machines of all kinds of QEMU, and a disk that any board made since 2012 can hold. */
 const MINIMAL_NETWORK = ["virtio_net", "virtio_pci", "virtio_mmio", "e1000", "e1000e"];
 const MINIMAL_STORAGE = ["virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ahci", "virtio_rng"];

@@ -12,13 +12,15 @@ export interface KernelFacts {
 }
 
 const BOOT_SECTOR_BYTES = 0x200;
+/** Shorter is no kernel. */
+const HEADER_BYTES = 0x264;
 const BANNER = "Linux version ";
 const RELEASE = /^[0-9][\w.+~-]{0,63}$/;
 
 /** Null where the file is none of these, or does not say. */
 export function kernelFacts(file: Uint8Array): KernelFacts | null {
   const bytes = unpacked(file);
-  if (bytes === null) return null;
+  if (bytes === null || bytes.length < HEADER_BYTES) return null;
   if (textAt(bytes, 0x202, 4) === "HdrS") return bzImageFacts(bytes);
   if (textAt(bytes, 56, 4) === "ARM\x64") return releaseOfBanner(bytes, "aarch64");
   return null;

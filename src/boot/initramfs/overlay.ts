@@ -50,7 +50,7 @@ function overlayTree({ binary, tools, extra, sysroot }: OverlayRequest) {
   const libraries = new Libraries(sysroot, machineOf(binary));
   const root = new FileTree();
   libraries.addProgram(root, binary, "usr/bin/diskswarm");
-  const missingPrograms = tools === "none" ? [] : addPrograms(root, libraries, sysroot);
+  const missingPrograms = addPrograms(root, libraries, sysroot, tools);
   // Distributions pack their modules in ways that busybox cannot unpack.
   const kmod = findProgram(sysroot, "kmod");
   if (kmod !== null) libraries.addProgram(root, `${sysroot}${kmod}`, "usr/bin/modprobe");

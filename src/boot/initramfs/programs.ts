@@ -8,7 +8,7 @@ import type { FileTree } from "./file-tree.ts";
 import type { Libraries } from "./libraries.ts";
 import { buildFailure } from "./problem.ts";
 
-export const TOOL_SETS = ["all", "none"] as const;
+export const TOOL_SETS = ["all", "minimal", "none"] as const;
 export type ToolSet = (typeof TOOL_SETS)[number];
 
 export interface NodeProgram {
@@ -17,6 +17,8 @@ export interface NodeProgram {
   readonly package: string;
   /** What a node cannot do without it. */
   readonly reason: string;
+  /** Of use only where the kernel has a file system that the smallest set of drivers leaves out. */
+  readonly isExtra?: boolean;
 }
 
 export const NODE_PROGRAMS: readonly NodeProgram[] = [
@@ -27,12 +29,12 @@ export const NODE_PROGRAMS: readonly NodeProgram[] = [
   { program: "losetup", package: "mount", reason: "grow or mount a partition that the kernel has no node for" },
   { program: "e2fsck", package: "e2fsprogs", reason: "check ext4 before it is grown" },
   { program: "resize2fs", package: "e2fsprogs", reason: "grow ext4" },
-  { program: "xfs_growfs", package: "xfsprogs", reason: "grow XFS" },
-  { program: "xfs_repair", package: "xfsprogs", reason: "check XFS" },
-  { program: "btrfs", package: "btrfs-progs", reason: "grow Btrfs" },
-  { program: "ntfsresize", package: "ntfs-3g", reason: "grow NTFS" },
-  { program: "resize.f2fs", package: "f2fs-tools", reason: "grow F2FS" },
-  { program: "pvs", package: "lvm2", reason: "find a system in a logical volume, to name it" },
+  { program: "xfs_growfs", package: "xfsprogs", reason: "grow XFS", isExtra: true },
+  { program: "xfs_repair", package: "xfsprogs", reason: "check XFS", isExtra: true },
+  { program: "btrfs", package: "btrfs-progs", reason: "grow Btrfs", isExtra: true },
+  { program: "ntfsresize", package: "ntfs-3g", reason: "grow NTFS", isExtra: true },
+  { program: "resize.f2fs", package: "f2fs-tools", reason: "grow F2FS", isExtra: true },
+  { program: "pvs", package: "lvm2", reason: "find a system in a logical volume, to name it", isExtra: true },
   { program: "efibootmgr", package: "efibootmgr", reason: "name the new system in UEFI's boot entries" },
   { program: "kexec", package: "kexec-tools", reason: "start the new system without the firmware" },
 ];
@@ -44,9 +46,10 @@ export function findProgram(sysroot: string, name: string): string | null {
   return FOLDERS.map((folder) => join(folder, name)).find((path) => existsSync(`${sysroot}${path}`)) ?? null;
 }
 
-/** Puts those that are there into the root's /usr/bin; returns those that are not. */
-export function addPrograms(tree: FileTree, libraries: Libraries, sysroot: string): NodeProgram[] {
-  return NODE_PROGRAMS.filter(({ program }) => {
+/** Puts those of a set that are there into the root's /usr/bin; returns those that are not. */
+export function addPrograms(tree: FileTree, libraries: Libraries, sysroot: string, set: ToolSet): NodeProgram[] {
+  const wanted = NODE_PROGRAMS.filter(({ isExtra = false }) => set === "all" || (set === "minimal" && !isExtra));
+  return wanted.filter(({ program }) => {
     const path = findProgram(sysroot, program);
     if (path !== null) libraries.addProgram(tree, `${sysroot}${path}`, `usr/bin/${program}`);
     return path === null;

@@ -16,7 +16,7 @@ const APPLETS =
  du echo env expr false fdisk find free grep gunzip gzip halt head hexdump hostname id insmod ip kill less ln losetup ls
  lsmod lspci lsusb mkdir mkfifo mknod mktemp mkswap modinfo modprobe more mount mv nc nslookup od pidof ping ping6 poweroff printf ps
  pwd readlink realpath reboot reset rm rmdir rmmod route sed seq setsid sh sha256sum sleep sort stat strings stty
- switch_root sync sysctl tail tar tee telnet test tftp time timeout top touch tr traceroute true tty udhcpc uevent umount uname uniq
+ swapoff swapon switch_root sync sysctl tail tar tee telnet test tftp time timeout top touch tr traceroute true tty udhcpc uevent umount uname uniq unshare
  unxz uptime usleep vconfig vi watch wc wget which xargs xxd xzcat yes zcat`.split(/\s+/);
 
 /** Folders that something is mounted on, or that programs expect. */

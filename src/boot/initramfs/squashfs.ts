@@ -11,8 +11,12 @@ export const PACKERS = ["xz", "zstd", "lz4"] as const;
 export type Packer = (typeof PACKERS)[number];
 
 const TOOL = { program: "mksquashfs", package: "squashfs-tools" };
-/** Figures: docs/decisions/0019-the-image-of-a-node-is-squashfs-of-xz.md. */
-const BLOCK_BYTES: Record<Packer, number> = { xz: 1024 * 1024, zstd: 256 * 1024, lz4: 128 * 1024 };
+/**
+ * Large blocks make the smallest file. But the kernel keeps five of them in memory for each mounted image, and where
+ * memory is short one page that is needed again costs the unpacking of its whole block: in two stages they are smaller.
+ * Figures: docs/decisions/0019-the-image-of-a-node-is-squashfs-of-xz.md.
+ */
+export const BLOCK_BYTES = { smallFile: 1024 * 1024, smallMemory: 256 * 1024 } as const;
 
 export function needSquashfsTools(): void {
   if (Bun.which(TOOL.program) === null)
@@ -24,8 +28,7 @@ export async function makeSquashfs(
   tree: FileTree,
   outputPath: string,
   workFolder: string,
-  packer: Packer,
-  machine: Machine,
+  packing: { readonly packer: Packer; readonly blockBytes: number; readonly machine: Machine },
   signal: AbortSignal,
 ): Promise<void> {
   const root = join(workFolder, "root");
@@ -33,14 +36,14 @@ export async function makeSquashfs(
   for (const [path, node] of tree.entries()) layOut(join(root, path), node);
   const words = [root, outputPath, "-noappend", "-no-progress", "-quiet", "-no-xattrs", "-no-exports", "-all-root"];
   const times = ["-mkfs-time", "0", "-all-time", "0"];
-  const run = await runToolForText(TOOL, [...words, ...times, ...packerWords(packer, machine)], signal);
+  const run = await runToolForText(TOOL, [...words, ...times, ...packerWords(packing)], signal);
   if (run.exitCode === 0) return;
   const room = `is there room for ${Math.ceil(tree.totalBytes / 1e6)} MB`;
   throw buildFailure("squashfs", `mksquashfs could not write ${outputPath} (${reasonOf(run)}): ${room}?`);
 }
 
-function packerWords(packer: Packer, machine: Machine): string[] {
-  const words = ["-comp", packer, "-b", String(BLOCK_BYTES[packer])];
+function packerWords({ packer, blockBytes, machine }: Parameters<typeof makeSquashfs>[3]): string[] {
+  const words = ["-comp", packer, "-b", String(blockBytes)];
   // The filter turns the relative jumps of x86 code into absolute ones, which repeat more.
   if (packer === "xz") return machine === "x86-64" ? [...words, "-Xbcj", "x86"] : words;
   return packer === "zstd" ? [...words, "-Xcompression-level", "19"] : words;
