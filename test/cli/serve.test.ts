@@ -1,10 +1,9 @@
 /** `serve` from each kind of argument, as a node sees it: one URL, and the image arrives. */
 import { describe, expect } from "bun:test";
 import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
-import { fail, type Run, start, succeed } from "../harness/diskswarm.ts";
+import { fail, type Run, type RunOptions, start, succeed } from "../harness/diskswarm.ts";
 import { stampedImage } from "../harness/image.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
 
@@ -17,8 +16,14 @@ interface Image {
   readonly source: string;
 }
 
-async function serve(scope: Scope, ...words: string[]): Promise<{ run: Run; images: Image[]; server: string }> {
-  const run = start(scope, ["serve", ...words, ...LOCAL]);
+interface Serving {
+  readonly run: Run;
+  readonly images: Image[];
+  readonly server: string;
+}
+
+async function serve(scope: Scope, words: string[], options: RunOptions = {}): Promise<Serving> {
+  const run = start(scope, ["serve", ...words, ...LOCAL], options);
   const event = await run.event("start");
   return { run, images: event.images as Image[], server: String(event.server) };
 }
@@ -32,7 +37,9 @@ describe("serve", () => {
   scopedTest("captures a source, hands out its torrent, and ends with 130 and nothing left", async (scope) => {
     const folder = scope.tempDir();
     const image = stampedImage(join(folder, "lab.raw"), IMAGE_BYTES, 1);
-    const { run, images, server } = await serve(scope, image);
+    // Others may serve on this machine: what is left is looked for in a folder of its own.
+    const temporary = scope.tempDir();
+    const { run, images, server } = await serve(scope, [image], { env: { TMPDIR: temporary } });
     expect(images).toMatchObject([{ name: "lab", source: image, url: `${server}/torrents/lab.torrent` }]);
     await deploy(scope, images[0]!.url, join(folder, "target.raw"), image);
     const torrent = await (await fetch(images[0]!.url)).text();
@@ -40,7 +47,7 @@ describe("serve", () => {
     expect(torrent).not.toContain(folder);
     run.child.signal("SIGTERM");
     await run.expectExit(130);
-    expect(readdirSync(tmpdir()).filter((name) => name.startsWith("diskswarm-serve-"))).toEqual([]);
+    expect(readdirSync(temporary)).toEqual([]);
   });
 
   scopedTest("takes torrents: captured here, with a named source, and with the image beside", async (scope) => {
@@ -55,12 +62,11 @@ describe("serve", () => {
     const elsewhere = scope.tempDir();
     copyFileSync(join(folder, "c.torrent"), join(elsewhere, "c.torrent"));
     renameSync(images[2]!, join(elsewhere, "c.img"));
-    const served = await serve(
-      scope,
+    const served = await serve(scope, [
       join(folder, "a.torrent"),
       `${join(folder, "b.torrent")}=${moved}`,
       join(elsewhere, "c.torrent"),
-    );
+    ]);
     const sources = [images[0]!, moved, join(elsewhere, "c.img")];
     expect(served.images.map((image) => image.source)).toEqual(sources);
     for (const [index, image] of served.images.entries())
@@ -70,7 +76,7 @@ describe("serve", () => {
   scopedTest("says what to type, as text", async (scope) => {
     const folder = scope.tempDir();
     const image = stampedImage(join(folder, "lab.raw"), IMAGE_BYTES, 1);
-    const { server } = await serve(scope, image);
+    const { server } = await serve(scope, [image]);
     expect(await (await fetch(server)).text()).toContain(`diskswarm deploy ${server}/torrents/lab.torrent`);
   });
 
