@@ -12,6 +12,8 @@ import { infoHashOf } from "../harness/torrents.ts";
 
 const GIB = 1024 * MIB;
 const PEAK_RSS_BYTES_MAX = 96_000_000;
+/** Runs differ by what the compilers of the runtime hold at the peak; 7 GiB more of an image are not to be seen in it. */
+const PEAK_RSS_SPREAD_BYTES = 12_000_000;
 /** A few thousand pieces for the larger image, as capture aims at. */
 const PIECE_BYTES = 2 * MIB;
 const STAMP_BYTES = 4096;
@@ -59,7 +61,7 @@ scopedTest(
     const figures = `1 GiB: ${small} bytes, 8 GiB: ${large} bytes`;
     expect(large, figures).toBeLessThan(PEAK_RSS_BYTES_MAX);
     expect(small, figures).toBeLessThan(PEAK_RSS_BYTES_MAX);
-    expect(Math.abs(large - small), figures).toBeLessThan(small / 10);
+    expect(large - small, figures).toBeLessThan(PEAK_RSS_SPREAD_BYTES);
   },
   400_000,
 );

@@ -71,8 +71,8 @@ function numberOf(device: string): [number, number] {
   return [rdev >> 8, rdev & 0xff];
 }
 
-/** Lines end as `block_rq_issue: 7,0 WS 524288 () 0 + 1024 be,0,4 [dd]`: device, kind, bytes, first sector, sectors. */
-function requestsOf(trace: string, device: string): Request[] {
+/** The requests of a device (`major,minor`) in a trace. Lines end as `block_rq_issue: 7,0 WS 524288 () 0 + 1024 be,0,4 [dd]`: device, kind, bytes, first sector, sectors. */
+export function requestsOf(trace: string, device: string): Request[] {
   const requests: Request[] = [];
   for (const [, number, kind, sector, sectors] of trace.matchAll(
     /block_rq_issue: (\d+,\d+) (\S+) \d+ \([^)]*\) (\d+) \+ (\d+)/g,
