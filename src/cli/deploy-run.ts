@@ -120,7 +120,8 @@ export class DeployRun {
       personalize === null ? null : await loadPersonality(personalize, { timeoutMs: options.timeout, signal });
     const fit = { convertSectors, grow, newUuids, personality };
     const found = statSync(target, { throwIfNoEntry: false });
-    checkFit(fit, found?.isFile() ?? false, torrent.file?.metainfo ?? null);
+    const isFile = found === undefined ? options.force : !found.isBlockDevice();
+    checkFit(fit, isFile, torrent.file?.metainfo ?? null);
     return fit;
   }
 

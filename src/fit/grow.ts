@@ -41,7 +41,11 @@ async function growLast(disk: TargetDisk, table: PartitionTable): Promise<Grown 
   const last = lastPartition(table);
   const endBytes = last.startBytes + last.lengthBytes;
   const newEndBytes = Math.floor(limitBytes(disk, table, last) / ALIGN_BYTES) * ALIGN_BYTES;
-  if (newEndBytes <= endBytes) return null;
+  if (newEndBytes <= endBytes) {
+    if (table.label === "gpt" && disk.sizeBytes - endBytes >= 2 * ALIGN_BYTES)
+      throw fitFailure("grow", `the GPT of ${disk.path} does not reach to the disk's end`);
+    return null;
+  }
   const free = formatBytes(newEndBytes - endBytes);
   const name = `the last partition of ${disk.path}, ${last.number}, before ${free} of free space,`;
   const { grower, type } = await growerFor(disk, last, name);

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, Failure } from "../errors.ts";
 import { PERSONALITY_TABLE_BYTES_MAX } from "../limits.ts";
+import { pause } from "../pause.ts";
 import { formatBytes, formatDuration } from "../units.ts";
 import { type MachineIds, normalMac, normalSerial, type Personality, PersonalityTable } from "./personality.ts";
 
@@ -74,7 +75,7 @@ async function fetchTable(url: string, { timeoutMs, signal }: LoadPersonalityOpt
       if (performance.now() + RETRY_MS > deadlineMs)
         throw unfetchable(url, `${error.message}, for ${formatDuration(timeoutMs)} (--timeout waits longer)`);
     }
-    await Bun.sleep(RETRY_MS);
+    await pause(RETRY_MS, signal);
   }
 }
 

@@ -2,7 +2,7 @@
  * A filesystem of the disk, mounted where no path leads: as soon as it is mounted its folder is open here, and the mount is
  * detached from the tree. The kernel unmounts it when the last descriptor is closed, also when this process is killed.
  */
-import { closeSync, mkdtempSync, openSync, rmdirSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { reasonOf, runToolForText } from "../image/external-tool.ts";
@@ -29,13 +29,16 @@ export async function mountDetached(
     const options = [SAFE, ...flags].join(",");
     const run = await runToolForText(MOUNT, ["-t", type, "-o", options, devicePath, folder], null);
     if (run.exitCode !== 0) return reasonOf(run);
+    const fd = openSync(folder, "r");
     try {
-      const fd = openSync(folder, "r");
-      return { folder: `/proc/self/fd/${fd}`, close: () => closeSync(fd) };
-    } finally {
       await change(UMOUNT, ["-l", folder]);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
     }
+    return { folder: `/proc/self/fd/${fd}`, close: () => closeSync(fd) };
   } finally {
-    rmdirSync(folder);
+    // What could not be unmounted keeps its folder.
+    if (readdirSync(folder).length === 0) rmdirSync(folder);
   }
 }

@@ -92,18 +92,21 @@ function contentOf(folder: string): Record<string, string> {
   return content;
 }
 
-/** This machine's address as a table has it; there is none in a machine without network. */
-function ownMac(): string {
-  const names = readdirSync("/sys/class/net").filter((name) => name !== "lo");
-  return readFileSync(`/sys/class/net/${names[0]}/address`, "utf8").trim().toUpperCase();
+/** This machine's address as a table has it; a machine without network gets an interface for as long as the test. */
+function ownMac(scope: Scope): string {
+  const own = () =>
+    readdirSync("/sys/class/net").filter((name) => existsSync(`/sys/class/net/${name}/address`) && name !== "lo");
+  if (own().length === 0) {
+    run(["ip", "link", "add", "dstest0", "type", "veth", "peer", "name", "dstest1"]);
+    scope.defer(() => void run(["ip", "link", "delete", "dstest0"]));
+  }
+  return readFileSync(`/sys/class/net/${own()[0]}/address`, "utf8").trim().toUpperCase();
 }
 
-function table(
-  scope: Scope,
-  text = `hostname;serial;mac;room\r\n"${NAME}";;${ownMac()};"3; left"\r\npc08;XYZ-1;;4\r\n`,
-): string {
+function table(scope: Scope, text?: string): string {
   const path = join(scope.tempDir(), "machines.csv");
-  writeFileSync(path, text);
+  const row = () => `"${NAME}";;${ownMac(scope)};"3; left"`;
+  writeFileSync(path, text ?? `hostname;serial;mac;room\r\n${row()}\r\npc08;XYZ-1;;4\r\n`);
   return path;
 }
 
@@ -344,6 +347,9 @@ describe("--personalize before anything is written", () => {
     });
     scope.defer(() => server.stop(true));
     const text = (content: string) => table(scope, content);
+    // Whatever is asked of a file that is made: there is no disk to do it to.
+    const file = join(scope.tempDir(), "new");
+    await fail(scope, ["deploy", torrent, file, "--force", "--grow"], 2, /--grow needs a disk or partition as target/);
     const cases: [string, number, RegExp][] = [
       [
         text("mac,hostname\n00:00:5e:00:53:01,pc01\n"),
