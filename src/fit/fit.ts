@@ -20,8 +20,8 @@ import { newIds } from "./new-ids.ts";
 import { PERSONALIZE_TOOLS, personalize } from "./personalize.ts";
 import type { Personality } from "./personality.ts";
 import { rewriteGpt } from "./rewrite-gpt.ts";
-import { rereadPartitions, type TargetDisk, targetDisk } from "./target-disk.ts";
-import { BLKID, LOSETUP, needTools, SFDISK } from "./tools.ts";
+import { foreignGptSectors, rereadPartitions, type TargetDisk, targetDisk } from "./target-disk.ts";
+import { BLKID, fitFailure, LOSETUP, needTools, SFDISK } from "./tools.ts";
 
 /** What the user asked for. */
 export interface FitOptions {
@@ -145,11 +145,23 @@ class Fitting {
       const text = `the GPT of ${disk.path} was rewritten for a disk of ${formatBytes(disk.sizeBytes)}${sectors}`;
       return hooks.done("table-rewritten", { target: disk.path, sectorBytes: disk.sectorBytes }, text);
     }
+    if (layout === null) this.lookForOtherSectors();
     const outcome = await moveBackupGpt(disk.path);
     if (outcome.type === "left") hooks.warning("backup-gpt", outcome.problem);
     if (outcome.type !== "moved") return;
     const text = `${disk.path} is larger than the image's disk: its backup GPT was moved to its end`;
     hooks.done("backup-gpt", { target: disk.path, fromBytes: outcome.fromBytes }, text);
+  }
+
+  /** Of an image that does not say what partitions it has, the wrong table is found only when it is there. */
+  private lookForOtherSectors(): void {
+    const { disk, options, hooks } = this;
+    const sectorBytes = foreignGptSectors(disk);
+    if (sectorBytes === null) return;
+    const what = `the GPT of ${disk.path} counts in sectors of ${sectorBytes} bytes and the disk in ${disk.sectorBytes}`;
+    const problem = `${what}: nothing finds its partitions; capture the image with --extents partclone, which can be converted`;
+    if (options.convertSectors) throw fitFailure("table-sectors", problem);
+    hooks.warning("table-sectors", problem);
   }
 
   private async changeIds(): Promise<void> {

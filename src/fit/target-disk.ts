@@ -5,6 +5,7 @@ import { BLKRRPART, O_RDONLY } from "../kernel/abi.ts";
 import { closeChecked } from "../disk/open-disk.ts";
 import { Errno, errnoText, ioctl, open, stat } from "../kernel/libc.ts";
 import { openCaptureSource } from "../image/capture-source.ts";
+import { diskReader } from "../image/disk-reader.ts";
 import { runToolForText, reasonOf } from "../image/external-tool.ts";
 import { type PartitionTable, parsePartitionTable, tableProblem } from "../torrent/partition-table.ts";
 import { change, fitFailure, LOSETUP, PARTX, SFDISK } from "./tools.ts";
@@ -56,6 +57,22 @@ export async function tableOn(disk: TargetDisk): Promise<PartitionTable | null> 
   if (problem !== null)
     throw fitFailure("partition-table", `the partition table of ${disk.path} makes no sense: partition ${problem}`);
   return table.partitions.length === 0 ? null : table;
+}
+
+/** The sizes that there are. */
+const SECTOR_SIZES = [512, 4096];
+
+/** The sectors that a GPT on the disk counts in where they are not the disk's own; null where all is well. */
+export function foreignGptSectors(disk: TargetDisk): number | null {
+  const fd = openSync(disk.path, "r");
+  try {
+    const read = diskReader(fd);
+    const hasHeader = (sectorBytes: number) => read(sectorBytes, 8).toString("latin1") === "EFI PART";
+    if (hasHeader(disk.sectorBytes)) return null;
+    return SECTOR_SIZES.find((sectorBytes) => sectorBytes !== disk.sectorBytes && hasHeader(sectorBytes)) ?? null;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A part as a device: the kernel's own node where it knows the partition, else a loop device. Throws Failure. */
