@@ -13,17 +13,25 @@ const STOP_TIMEOUT_MS = 5000;
 /** What a child wrote before it ended is read in far less than this. */
 const HEARING_TIMEOUT_MS = 1000;
 
+export interface ChildProgramOptions {
+  /** Signals of the terminal are not for it: whoever started it decides when it ends. */
+  readonly isApart?: boolean;
+  /** What it says on standard error is shown. */
+  readonly showsErrors?: boolean;
+}
+
 export class ChildProgram {
   /** Its last `error` event. */
   problem: string | null = null;
   readonly exited: Promise<number>;
-  private readonly child: Subprocess<"ignore", "pipe", "ignore">;
+  private readonly child: Subprocess<"ignore", "pipe", "ignore" | "inherit">;
 
   /** `onEvent` hears each event in order. */
-  constructor(words: readonly string[], onEvent: (event: ProgramEvent) => void) {
+  constructor(words: readonly string[], onEvent: (event: ProgramEvent) => void, options: ChildProgramOptions = {}) {
     this.child = Bun.spawn([...programWords(), ...words, "--json"], {
-      stdio: ["ignore", "pipe", "ignore"],
+      stdio: ["ignore", "pipe", options.showsErrors ? "inherit" : "ignore"],
       env: cleanEnvironment(process.env),
+      detached: options.isApart ?? false,
     });
     const heard = this.hear(onEvent);
     this.exited = this.child.exited.then(async (code) => {
@@ -31,6 +39,15 @@ export class ChildProgram {
       await Promise.race([heard, Bun.sleep(HEARING_TIMEOUT_MS)]);
       return code;
     });
+  }
+
+  /** Asks it to stop, and leaves it the time that it needs. */
+  interrupt(): void {
+    this.child.kill("SIGTERM");
+  }
+
+  kill(): void {
+    this.child.kill("SIGKILL");
   }
 
   /** Asks it to stop, and makes it after a while. */

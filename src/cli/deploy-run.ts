@@ -1,12 +1,12 @@
 /**
- * One deployment, from a torrent that was read to the proof on the disk: what `deploy` does, and what a node does for
- * itself. Whoever runs it has the options; this tells what happens through `output`.
+ * One deployment, from a torrent that was read to the proof on the disk: what `deploy` does when it has read its
+ * options and its torrent. It tells what happens through `output`.
  */
 import { statSync } from "node:fs";
 import { ExitCode, Failure } from "../errors.ts";
 import { canRewriteTable, checkFit, type FitOptions, fitTarget } from "../fit/fit.ts";
 import { loadPersonality } from "../fit/load-personality.ts";
-import type { PeerEvent, PeerHandle, PeerStats } from "../peer/api.ts";
+import type { PeerEvent, PeerHandle } from "../peer/api.ts";
 import { startPeer } from "../peer/handle.ts";
 import { requireSignature } from "../torrent/signature.ts";
 import type { Metainfo } from "../torrent/types.ts";
@@ -32,10 +32,6 @@ export interface DeployRequest {
   readonly output: Output;
   /** Before the proof it interrupts; after it, it ends the lingering. */
   readonly signal: AbortSignal;
-  /** Hears each report of the data plane. */
-  readonly onStats?: (stats: PeerStats) => void;
-  /** Called at the moment of proof, before lingering. */
-  readonly onProven?: (done: Done) => void;
 }
 
 export class DeployRun {
@@ -155,7 +151,6 @@ export class DeployRun {
         if (metainfoOfInfo(event.infoBytes).isPrivate) this.discovery?.leaveNeighbours();
         return output.log("info", `${event.name}: ${formatBytes(event.bytesTotal)}`);
       case "progress":
-        this.request.onStats?.(event.stats);
         // While the target is read again that is what progress is about.
         if (this.verification && !this.isDone) return;
         // A program that reads events has heard the end with `done`; a person may watch the lingering.
@@ -229,6 +224,5 @@ export class DeployRun {
       sources,
     };
     this.request.output.done(done, this.request.target);
-    this.request.onProven?.(done);
   }
 }

@@ -17,28 +17,30 @@ export const NODE_OPTION_NAMES: readonly string[] = Object.keys(DEPLOY_OPTIONS)
 /** A node serves the others until they are done; what it waits for is bounded by whoever runs it. */
 const NODE_DEFAULTS: Readonly<Record<string, string>> = { linger: "swarm" };
 
-export interface NodeValues {
-  readonly values: DeployValues;
-  readonly portWasGiven: boolean;
-}
-
-/** Reads options by name. Throws a usage failure that names the one that is unknown or wrong; `origin` says where it stands. */
-export function nodeValues(options: Readonly<Record<string, string>>, origin: string): NodeValues {
+/**
+ * Options by name as words of a command line. Throws a usage failure that names the one that is unknown or wrong;
+ * `origin` says where it stands.
+ */
+export function nodeOptionWords(options: Readonly<Record<string, string>>, origin: string): string[] {
   const typed = new Map<string, string[]>();
+  const words: string[] = [];
   for (const [name, text] of Object.entries({ ...NODE_DEFAULTS, ...options })) {
     if (!NODE_OPTION_NAMES.includes(name))
       throw usageError(
         `${origin} has the option ${name}, which is not known; known are ${NODE_OPTION_NAMES.join(", ")}`,
       );
     const key = name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const { repeated } = DEPLOY_OPTIONS[key as keyof DeployValues];
-    typed.set(key, repeated ? text.split(/[\s,]+/).filter(Boolean) : [text]);
+    const { repeated, placeholder, parse } = DEPLOY_OPTIONS[key as keyof DeployValues];
+    const texts = repeated ? text.split(/[\s,]+/).filter(Boolean) : [text];
+    typed.set(key, texts);
+    if (placeholder !== null) words.push(...texts.map((one) => `--${name}=${one}`));
+    else if (parse(text) === true) words.push(`--${name}`);
   }
   try {
-    const { values, given } = resolveOptions(DEPLOY_OPTIONS, typed, {});
-    return { values, portWasGiven: given.has("port") };
+    resolveOptions(DEPLOY_OPTIONS, typed, {});
   } catch (error) {
     if (error instanceof Failure) throw usageError(`${origin}: ${error.message}`);
     throw error;
   }
+  return words;
 }

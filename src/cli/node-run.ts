@@ -12,8 +12,7 @@ import { askServer, findPlan, NoPlan } from "../boot/init/ask-plan.ts";
 import { isAbsurd, setClock } from "../boot/init/clock.ts";
 import type { AfterAction, ParsedCommandLine } from "../boot/init/command-line.ts";
 import { consolePaths } from "../boot/init/consoles.ts";
-import { type Disk, readDisks } from "../boot/init/disks.ts";
-import { type ImageNeeds, isExact } from "../boot/init/choose-target.ts";
+import { readDisks } from "../boot/init/disks.ts";
 import { disksKey, type FoundTarget, findTarget, TargetRefusal } from "../boot/init/find-target.ts";
 import type { Machine } from "../boot/init/machine.ts";
 import { Reporter } from "../boot/init/reporter.ts";
@@ -21,14 +20,11 @@ import { parseTargetRule, type TargetRule } from "../boot/init/target-rule.ts";
 import { needsOf } from "../disk/target.ts";
 import { ExitCode, Failure, usageError } from "../errors.ts";
 import { pause } from "../pause.ts";
-import type { PeerStats } from "../peer/api.ts";
 import { formatBytes } from "../units.ts";
 import { VERSION } from "../version.ts";
-import { DeployRun } from "./deploy-run.ts";
-import { poolBytes } from "./memory.ts";
-import { nodeValues } from "./node-options.ts";
-import type { Done, Output } from "./output.ts";
-import { RateMeter } from "./rate.ts";
+import { deployInChild } from "./child-deploy.ts";
+import { nodeOptionWords } from "./node-options.ts";
+import { type Done, type Output, type Progress, secondsText } from "./output.ts";
 import { loadTorrentArgument, type TorrentArgument } from "./torrent-argument.ts";
 
 export interface NodeOptions {
@@ -146,30 +142,27 @@ export class NodeRun {
   private async attempt(): Promise<AfterAction | null> {
     const { output, signal } = this.options;
     const task = await this.plan();
-    const { values, portWasGiven } = nodeValues(task.options, "the plan or the kernel command line");
-    const memoryBytes = poolBytes(values.memory);
+    const words = nodeOptionWords(task.options, "the plan or the kernel command line");
     const torrent = await loadTorrentArgument(task.torrent, { timeoutMs: TORRENT_TIMEOUT_MS, signal, output });
-    this.reporter.tell({ phase: "plan", image: imageName(torrent), message: `target ${task.target.text}` });
-    const { path, disk } = await this.target(task.target, torrent, values.convertSectors);
+    const image = imageName(torrent);
+    this.reporter.tell({ phase: "plan", image, message: `target ${task.target.text}` });
+    const { path, disk } = await this.target(task.target, torrent);
     const lingering = new AbortController();
     let lingerTimer: Timer | undefined;
-    const code = await new DeployRun({
-      torrent,
+    output.line(`deploying ${image} to ${path}`);
+    const isDone = await deployInChild({
+      torrent: torrent.file?.bytes ?? task.torrent,
       target: path,
-      options: values,
-      memoryBytes,
-      portWasGiven,
+      options: words,
       output,
       signal: AbortSignal.any([signal, lingering.signal]),
-      onStats: this.progressTeller(),
+      onProgress: (progress) => this.tellProgress(progress),
       onProven: (done) => {
         lingerTimer = setTimeout(() => lingering.abort(), this.times.lingerMaxMs);
-        this.tellProven(done, torrent, path, disk);
+        this.tellProven(done, image, describe({ path, disk }));
       },
-    })
-      .run()
-      .finally(() => clearTimeout(lingerTimer));
-    return code === ExitCode.done ? task.after : null;
+    }).finally(() => clearTimeout(lingerTimer));
+    return isDone ? task.after : null;
   }
 
   /** What to do: the command line's own words before the plan's, the plan's before what goes without saying. */
@@ -200,9 +193,9 @@ export class NodeRun {
     };
   }
 
-  private async target(rule: TargetRule, torrent: TorrentArgument, convertSectors: boolean): Promise<FoundTarget> {
+  private async target(rule: TargetRule, torrent: TorrentArgument): Promise<FoundTarget> {
     const { output, signal } = this.options;
-    const needs = imageNeeds(torrent, rule, convertSectors);
+    const needs = torrent.file === null ? { bytes: 0, sectorBytes: null } : needsOf(torrent.file.metainfo);
     const found = await findTarget({ rule, needs, signal, tell: (line) => output.line(line) });
     const what = describe(found);
     output.event("target", { path: found.path, rule: rule.text, ...(found.disk ?? {}) });
@@ -219,26 +212,14 @@ export class NodeRun {
     else output.warning("clock", `the clock is wrong and could not be set: ${problem}`);
   }
 
-  private progressTeller(): (stats: PeerStats) => void {
-    const meter = new RateMeter();
-    return (stats) => {
-      if (stats.phase === "serve") return;
-      meter.add(stats.bytesFetched, performance.now());
-      const { bytesDone, bytesTotal, peers, phase } = stats;
-      const rateBytesPerSecond = Math.round(meter.bytesPerSecond);
-      this.reporter.tell({ phase: "progress", message: phase, bytesDone, bytesTotal, peers, rateBytesPerSecond });
-    };
+  private tellProgress({ phase, bytesDone, bytesTotal, peers, rateBytesPerSecond }: Progress): void {
+    const rate = Math.round(rateBytesPerSecond);
+    this.reporter.tell({ phase: "progress", message: phase, bytesDone, bytesTotal, peers, rateBytesPerSecond: rate });
   }
 
-  private tellProven({ bytesTotal, seconds }: Done, torrent: TorrentArgument, path: string, disk: Disk | null): void {
-    this.reporter.tell({
-      phase: "done",
-      image: imageName(torrent),
-      target: describe({ path, disk }),
-      message: `proven and flushed after ${Math.round(seconds)} s`,
-      bytesDone: bytesTotal,
-      bytesTotal,
-    });
+  private tellProven({ bytesTotal, seconds }: Done, image: string, target: string): void {
+    const message = `proven and flushed after ${secondsText(seconds)}`;
+    this.reporter.tell({ phase: "done", image, target, message, bytesDone: bytesTotal, bytesTotal });
   }
 
   /** What stands on the consoles is told again now and then, not with every try. */
@@ -326,17 +307,6 @@ export class NodeRun {
 
 function imageName({ name, infoHash }: TorrentArgument): string {
   return name ?? infoHash.toHex();
-}
-
-/** A disk that the rule names may be smaller than the image's, or have other sectors; among several the image's own size decides. */
-function imageNeeds({ file }: TorrentArgument, rule: TargetRule, convertSectors: boolean): ImageNeeds {
-  if (file === null) return { bytes: 0, sectorBytes: null };
-  const { bytes, sectorBytes, layout } = needsOf(file.metainfo);
-  const { sectorBytes: countedBytes } = file.metainfo.image ?? { sectorBytes: 512 };
-  return {
-    bytes: (isExact(rule) ? layout?.leastBytes(countedBytes) : undefined) ?? bytes,
-    sectorBytes: convertSectors ? null : sectorBytes,
-  };
 }
 
 function describe({ path, disk }: FoundTarget): string {

@@ -15,7 +15,7 @@ import { ServerBeacon } from "../tracker/server-beacon.ts";
 import { formatBytes } from "../units.ts";
 import { type Context, defineCommand } from "./command.ts";
 import { compressOption, memoryOption, poolBytes } from "./memory.ts";
-import { nodeValues } from "./node-options.ts";
+import { nodeOptionWords } from "./node-options.ts";
 import { choice, duration, flag, type OptionTable, port, repeated, text, value } from "./options.ts";
 import type { Output } from "./output.ts";
 import { isLoopback, listenOption } from "./peer-argument.ts";
@@ -99,7 +99,7 @@ async function runServe(context: ServeContext, folder: string): Promise<ExitCode
   // Looked at before the images are, which may take an hour.
   const memoryBytes = poolBytes(options.memory);
   const nodeOptions = Object.fromEntries(options.nodeOption);
-  nodeValues(nodeOptions, "--node-option");
+  nodeOptionWords(nodeOptions, "--node-option");
   const boot = options.boot === null ? null : new BootFiles(options.boot, options.bootArgs);
   const images: ServedImage[] = [];
   try {

@@ -9,7 +9,7 @@ import { NodeRun, type NodeOptions } from "../../src/cli/node-run.ts";
 import { Output } from "../../src/cli/output.ts";
 import { TextSink } from "../cli/helpers.ts";
 import { expectSameBytes } from "../harness/compare.ts";
-import { fail, type Run, type RunOptions, start } from "../harness/diskswarm.ts";
+import { capture, fail, type Run, type RunOptions, seed, start, succeed } from "../harness/diskswarm.ts";
 import { stampedImage } from "../harness/image.ts";
 import { loopDevice } from "../harness/loop.ts";
 import { Network } from "../harness/network.ts";
@@ -85,6 +85,17 @@ describe.if(isRoot)("init", () => {
       expect(ended.stderr).toMatch(message);
     }
     await fail(scope, ["init", "--cmdline", "/nowhere/cmdline"], 2, /cannot read \/nowhere\/cmdline/);
+  });
+
+  scopedTest("with a key it takes no image that is not signed by it", async (scope) => {
+    const { path } = loopDevice(scope, DISK_BYTES);
+    const { server } = await serve(scope, [...LOCAL, "--target", path]);
+    const key = join(scope.tempDir(), "key");
+    await succeed(scope, ["keygen", "-o", key]);
+    const publicKey = (await Bun.file(`${key}.pub`).text()).trim().split(/\s+/).at(-1)!;
+    const ended = await init(scope, `diskswarm.server=${server} diskswarm.key=${publicKey}`).expectExit(3);
+    expect(ended.stderr).toMatch(/signed/);
+    expectSameBytes(path, "/dev/zero", DISK_BYTES);
   });
 
   scopedTest("serve refuses rules and options that no node would take", async (scope) => {
@@ -166,6 +177,30 @@ describe.if(isRoot)("a node that is its own", () => {
     plan = { ...plan, after: "poweroff", options: { memory: "16M" } };
     expect(await node.ended).toBe("poweroff");
     expect(node.out()).toContain("the plan has changed");
+    expectSameBytes(target, image, IMAGE_BYTES);
+  });
+
+  scopedTest("where nobody has the image yet it holds nothing, and begins anew until somebody has", async (scope) => {
+    const folder = scope.tempDir();
+    const image = stampedImage(join(folder, "lab.raw"), IMAGE_BYTES, 1);
+    const torrent = await capture(scope, image, join(folder, "lab.torrent"));
+    const target = loopDevice(scope, DISK_BYTES).path;
+    const port = await freePort();
+    const options = { peer: `127.0.0.1:${port}`, timeout: "1s", linger: "0" };
+    const planner = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: ({ url }) =>
+        url.endsWith(".torrent")
+          ? new Response(Bun.file(torrent))
+          : Response.json({ version: 1, torrent: new URL("/lab.torrent", url).href, target, options }),
+    });
+    scope.defer(() => planner.stop(true));
+    const node = ownNode(scope, `diskswarm.server=${planner.url.origin}`);
+    await until(() => node.err().includes("no peer had them for 0:01"));
+    await until(() => node.out().split("deploying lab").length > 3);
+    await seed(scope, torrent, image, { host: "127.0.0.1", port });
+    expect(await node.ended).toBe("reboot");
     expectSameBytes(target, image, IMAGE_BYTES);
   });
 
