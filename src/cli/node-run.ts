@@ -9,16 +9,22 @@
  */
 import { endMachine, type PowerAction, runShell } from "../boot/init/after.ts";
 import { askServer, findPlan, NoPlan } from "../boot/init/ask-plan.ts";
+import { checkBoot } from "../boot/init/boot-check.ts";
 import { isAbsurd, setClock } from "../boot/init/clock.ts";
 import type { AfterAction, ParsedCommandLine } from "../boot/init/command-line.ts";
+import type { ImageFit } from "../boot/init/choose-target.ts";
 import { consolePaths } from "../boot/init/consoles.ts";
 import { readDisks } from "../boot/init/disks.ts";
 import { disksKey, type FoundTarget, findTarget, TargetRefusal } from "../boot/init/find-target.ts";
+import { loadKernel, startKernel } from "../boot/init/kexec.ts";
 import type { Machine } from "../boot/init/machine.ts";
 import { Reporter } from "../boot/init/reporter.ts";
+import { isUefi } from "../boot/init/surroundings.ts";
 import { parseTargetRule, type TargetRule } from "../boot/init/target-rule.ts";
-import { needsOf } from "../disk/target.ts";
+import { checkFits, needsOf } from "../disk/target.ts";
 import { ExitCode, Failure, usageError } from "../errors.ts";
+import { canRewriteTable } from "../fit/fit.ts";
+import { targetDisk, type TargetDisk } from "../fit/target-disk.ts";
 import { pause } from "../pause.ts";
 import { formatBytes } from "../units.ts";
 import { VERSION } from "../version.ts";
@@ -47,6 +53,12 @@ interface Task {
   readonly target: TargetRule;
   readonly after: AfterAction;
   readonly options: Readonly<Record<string, string>>;
+}
+
+/** A target that is proven, and what is to follow. */
+interface Proven {
+  readonly after: AfterAction;
+  readonly path: string;
 }
 
 const AUTO = parseTargetRule("auto") as TargetRule;
@@ -99,17 +111,21 @@ export class NodeRun {
 
   /** Ends with exit code 0 where the machine is not ours to end, and never where it is and all went well. */
   async run(): Promise<ExitCode> {
+    this.begin();
+    const proven = await this.untilProven();
+    return proven === null ? ExitCode.interrupted : this.finish(proven);
+  }
+
+  /** Tries until it is done. Null: interrupted. */
+  private async untilProven(): Promise<Proven | null> {
     const { signal, isOurs } = this.options;
     const { retryMinMs, retryMaxMs } = this.times;
-    this.begin();
     for (let retryMs = retryMinMs; ; retryMs = Math.min(2 * retryMs, retryMaxMs)) {
       try {
-        const after = await this.attempt();
-        if (after === null) return ExitCode.interrupted;
-        return await this.finish(after);
+        return await this.attempt();
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
-        if (signal.aborted) return ExitCode.interrupted;
+        if (signal.aborted) return null;
         const mayHelp = error.exitCode === ExitCode.nothingToFetch;
         if (!mayHelp && !isOurs) throw error;
         this.tellFailure(error);
@@ -118,7 +134,7 @@ export class NodeRun {
           await this.hold(error);
           retryMs = retryMinMs;
         }
-        if (signal.aborted) return ExitCode.interrupted;
+        if (signal.aborted) return null;
       }
     }
   }
@@ -138,15 +154,15 @@ export class NodeRun {
     this.reporter.server = this.server;
   }
 
-  /** One try. Returns what is to follow the proof; null where it was interrupted before it. */
-  private async attempt(): Promise<AfterAction | null> {
+  /** One try. Null where it was interrupted before the proof. */
+  private async attempt(): Promise<Proven | null> {
     const { output, signal } = this.options;
     const task = await this.plan();
     const words = nodeOptionWords(task.options, "the plan or the kernel command line");
     const torrent = await loadTorrentArgument(task.torrent, { timeoutMs: TORRENT_TIMEOUT_MS, signal, output });
     const image = imageName(torrent);
     this.reporter.tell({ phase: "plan", image, message: `target ${task.target.text}` });
-    const { path, disk } = await this.target(task.target, torrent);
+    const { path, disk } = await this.target(task, torrent);
     const lingering = new AbortController();
     let lingerTimer: Timer | undefined;
     output.line(`deploying ${image} to ${path}`);
@@ -162,7 +178,7 @@ export class NodeRun {
         this.tellProven(done, image, describe({ path, disk }));
       },
     }).finally(() => clearTimeout(lingerTimer));
-    return isDone ? task.after : null;
+    return isDone ? { after: task.after, path } : null;
   }
 
   /** What to do: the command line's own words before the plan's, the plan's before what goes without saying. */
@@ -193,10 +209,10 @@ export class NodeRun {
     };
   }
 
-  private async target(rule: TargetRule, torrent: TorrentArgument): Promise<FoundTarget> {
+  private async target({ target: rule, options }: Task, torrent: TorrentArgument): Promise<FoundTarget> {
     const { output, signal } = this.options;
-    const needs = torrent.file === null ? { bytes: 0, sectorBytes: null } : needsOf(torrent.file.metainfo);
-    const found = await findTarget({ rule, needs, signal, tell: (line) => output.line(line) });
+    const fit = imageFit(torrent, "convert-sectors" in options);
+    const found = await findTarget({ rule, fit, signal, tell: (line) => output.line(line) });
     const what = describe(found);
     output.event("target", { path: found.path, rule: rule.text, ...(found.disk ?? {}) });
     output.line(`the target is ${what}`);
@@ -274,24 +290,65 @@ export class NodeRun {
   }
 
   /** The disk is proven, and nothing but this is left to do. */
-  private async finish(after: AfterAction): Promise<ExitCode> {
+  private async finish({ after, path }: Proven): Promise<ExitCode> {
     const { output, isOurs } = this.options;
     if (!isOurs) {
       output.line(`done; no ${after} follows, since this is no initramfs (--after ${after} does it all the same)`);
       return ExitCode.done;
     }
-    if (after === "shell") {
-      await this.shell("the disk is done; leave this shell (exit) to reboot");
-      return this.end("reboot");
-    }
+    const disk = await this.afterwards("boot", () => this.checkBoot(path));
+    if (after === "kexec" && disk !== null) await this.afterwards("kexec", () => this.kexec(disk));
+    if (after === "shell") await this.shell("the disk is done; leave this shell (exit) to reboot");
     return this.end(after === "poweroff" ? "poweroff" : "reboot");
   }
 
+  /** What fails after the proof is told, and takes nothing from it. */
+  private async afterwards<T>(code: string, work: () => Promise<T>): Promise<T | null> {
+    try {
+      return await work();
+    } catch (error) {
+      const isOfTheSystem = typeof (error as NodeJS.ErrnoException).errno === "number";
+      if (!(error instanceof Failure) && !isOfTheSystem) throw error;
+      this.warn(code, (error as Error).message);
+      return null;
+    }
+  }
+
+  /** Will the firmware start it? */
+  private async checkBoot(path: string): Promise<TargetDisk> {
+    const disk = targetDisk(path);
+    const { note, problem } = await checkBoot(disk, isUefi());
+    if (note !== null) this.options.output.line(note);
+    if (problem !== null) this.warn("boot", problem);
+    return disk;
+  }
+
+  /** Returns where it does not come to it: a reboot gets to the same system, only later. */
+  private async kexec(disk: TargetDisk): Promise<void> {
+    const { loaded, problem } = await loadKernel(disk);
+    if (problem !== null) return this.warn("kexec", `no kexec, but a reboot: ${problem}`);
+    this.options.output.line(`starting ${loaded}`);
+    this.reporter.tell({ phase: "kexec", message: loaded });
+    await this.reporter.flush(FLUSH_MS);
+    this.warn("kexec", `no kexec, but a reboot: ${await startKernel()}`);
+  }
+
+  /** Something that the admin has to hear of although the disk is done. */
+  private warn(code: string, message: string): void {
+    this.options.output.warning(code, message);
+    this.reporter.tell({ phase: "done", code, message });
+  }
+
   private async end(action: PowerAction): Promise<never> {
-    this.options.output.line(`${action} follows`);
+    const { output, signal, machineEnd = endMachine } = this.options;
+    output.line(`${action} follows`);
     if (action !== "halt") this.reporter.tell({ phase: action === "reboot" ? "rebooting" : action });
     await this.reporter.flush(FLUSH_MS);
-    return (this.options.machineEnd ?? endMachine)(action);
+    for (;;) {
+      // It returns only by its failure: then somebody has to come, and the next try is for who is on the way.
+      await this.afterwards("after", () => machineEnd(action));
+      await pause(this.times.repeatMs, signal);
+    }
   }
 
   private async shell(words: string): Promise<void> {
@@ -303,6 +360,22 @@ export class NodeRun {
     if (problem !== null) output.warning("shell", problem);
     if (problem !== null) await pause(this.times.repeatMs, this.options.signal);
   }
+}
+
+/** Whether an image fits a disk, in the words in which `deploy` would refuse it. Of a magnet link nothing is known yet. */
+function imageFit({ file }: TorrentArgument, convertSectors: boolean): ImageFit {
+  if (file === null) return () => null;
+  const needs = needsOf(file.metainfo);
+  const permits = { canRewriteTable: canRewriteTable(), convertSectors };
+  return ({ path, sizeBytes, sectorBytes }) => {
+    try {
+      checkFits(path, sizeBytes, sectorBytes, needs, permits);
+      return null;
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      return error.message.replace(/^target \S+ refused: /, "");
+    }
+  };
 }
 
 function imageName({ name, infoHash }: TorrentArgument): string {

@@ -166,8 +166,9 @@ async function startBeacon({ options, output }: ServeContext, server: Server): P
 /** A line for each node that ended, well or not; everything as an event. */
 function tellNode(output: Output, { id, phase, message, code, target, timeMs: _timeMs, ...rest }: FleetEvent): void {
   output.event("node", { id, phase, message, code, target, ...rest });
-  if (phase === "done") output.line(`node ${id}: done, ${target ?? "its disk"} is proven`);
-  if (phase === "failed") output.log("warning", `node ${id}: ${message ?? code ?? "failed"}`);
+  // What is wrong with a disk that is done (it will not boot) has a code, too.
+  if (code !== undefined) output.log("warning", `node ${id}: ${message ?? code}`);
+  else if (phase === "done") output.line(`node ${id}: done, ${target ?? "its disk"} is proven`);
 }
 
 function parseNodeOption(word: string): readonly [string, string] | null {

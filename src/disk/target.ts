@@ -133,8 +133,7 @@ function openDevice(path: string, found: FileStat, needs: TargetNeeds, options: 
     const sectorBytes = ioctlGet(fd, abi.BLKSSZGET, 32);
     if (sectorBytes < 0) throw cannotOpen(path, sectorBytes);
     const { fit = NO_FIT } = options;
-    checkSectors(path, sectorBytes, needs, fit);
-    checkSize(path, sizeBytes, sectorBytes, needs, fit);
+    checkFits(path, sizeBytes, sectorBytes, needs, fit);
     return finishOpen(path, fd, "block", sizeBytes, sectorBytes, options.direct, false, needs.extents);
   });
 }
@@ -285,6 +284,18 @@ function readOnly(path: string): Failure {
     path,
     "it is read-only; remove the write protection (blockdev --setrw, mount -o remount,rw) or choose another disk",
   );
+}
+
+/** Throws a refusal where the image does not fit a disk of that size and with those sectors. */
+export function checkFits(
+  path: string,
+  sizeBytes: number,
+  sectorBytes: number,
+  needs: TargetNeeds,
+  fit: FitPermits,
+): void {
+  checkSectors(path, sectorBytes, needs, fit);
+  checkSize(path, sizeBytes, sectorBytes, needs, fit);
 }
 
 function checkSectors(path: string, sectorBytes: number, needs: TargetNeeds, { convertSectors }: FitPermits): void {

@@ -40,6 +40,11 @@ export class Rooted {
     return this.#stat(path)?.isDirectory() ?? false;
   }
 
+  /** Where it is for other programs of this machine, links followed. It need not exist. */
+  pathOf(path: string): string | null {
+    return this.#resolve(path);
+  }
+
   /** Text of an ordinary file, or null where there is none. */
   read(path: string): string | null {
     const found = this.#stat(path);

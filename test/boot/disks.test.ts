@@ -108,7 +108,7 @@ test("without sysfs there is no disk", () => {
   expect(readDisks("/nowhere")).toEqual([]);
 });
 
-const NEEDS = { bytes: 1000, sectorBytes: null };
+const FITS = ({ sizeBytes }: Disk) => (sizeBytes < 1000 ? "it is too small" : null);
 const TIMES = { limitMs: 200, settleMs: 100, signal: new AbortController().signal, tell: () => undefined };
 const rule = (text: string) => parseTargetRule(text) as TargetRule;
 const disk = (path: string, sizeBytes: number): Disk => ({
@@ -132,7 +132,7 @@ function appearing(...lists: Disk[][]): () => Disk[] {
 test("auto waits until no disk has come for a while: the smallest may come last", async () => {
   const read = appearing([disk("/dev/a", 9000)], [disk("/dev/a", 9000)], [disk("/dev/a", 9000), disk("/dev/b", 5000)]);
   // Two looks pass before the second disk is there, so it must not settle before.
-  expect(await findTarget({ ...TIMES, settleMs: 800, rule: rule("auto"), needs: NEEDS, read })).toMatchObject({
+  expect(await findTarget({ ...TIMES, settleMs: 800, rule: rule("auto"), fit: FITS, read })).toMatchObject({
     path: "/dev/b",
   });
 });
@@ -141,7 +141,7 @@ test("a disk that is named is taken when it appears", async () => {
   const told: string[] = [];
   const read = appearing([], [disk("/dev/a", 9000), disk("/dev/b", 9000)]);
   const search = { ...TIMES, settleMs: 60_000, limitMs: 60_000, tell: (line: string) => void told.push(line) };
-  expect(await findTarget({ ...search, rule: rule("serial=/DEV/B"), needs: NEEDS, read })).toMatchObject({
+  expect(await findTarget({ ...search, rule: rule("serial=/DEV/B"), fit: FITS, read })).toMatchObject({
     path: "/dev/b",
   });
   expect(told).toEqual(["waiting for a disk that meets serial=/DEV/B"]);
@@ -149,14 +149,12 @@ test("a disk that is named is taken when it appears", async () => {
 
 test("when the time is up the refusal has the table", async () => {
   const read = () => [disk("/dev/a", 10)];
-  const failure = await findTarget({ ...TIMES, rule: rule("auto"), needs: NEEDS, read }).catch(
-    (error: unknown) => error,
-  );
+  const failure = await findTarget({ ...TIMES, rule: rule("auto"), fit: FITS, read }).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(TargetRefusal);
   expect(failure).toMatchObject({ exitCode: 4, code: "target-none" });
   expect((failure as TargetRefusal).table.join("\n")).toMatch(/\/dev\/a .*too small/);
   const two = () => [disk("/dev/a", 5000), disk("/dev/b", 5000)];
-  const other = await findTarget({ ...TIMES, rule: rule("auto"), needs: NEEDS, read: two }).catch(
+  const other = await findTarget({ ...TIMES, rule: rule("auto"), fit: FITS, read: two }).catch(
     (error: unknown) => error,
   );
   expect(other).toMatchObject({ exitCode: 4, code: "target-ambiguous" });
@@ -165,6 +163,6 @@ test("when the time is up the refusal has the table", async () => {
 test("a signal ends the wait", async () => {
   const controller = new AbortController();
   controller.abort();
-  const search = findTarget({ ...TIMES, signal: controller.signal, rule: rule("auto"), needs: NEEDS, read: () => [] });
+  const search = findTarget({ ...TIMES, signal: controller.signal, rule: rule("auto"), fit: FITS, read: () => [] });
   await expect(search).rejects.toMatchObject({ exitCode: 130 });
 });

@@ -1,6 +1,6 @@
 /** Rules, and what they choose among the disks of machines that exist. */
 import { describe, expect, test } from "bun:test";
-import { chooseTarget, diskTable, type ImageNeeds } from "../../src/boot/init/choose-target.ts";
+import { chooseTarget, diskTable, type ImageFit } from "../../src/boot/init/choose-target.ts";
 import type { Disk } from "../../src/boot/init/disks.ts";
 import { matchesPattern, parseTargetRule, type TargetRule } from "../../src/boot/init/target-rule.ts";
 
@@ -28,13 +28,17 @@ function rule(text: string): TargetRule {
   return parsed;
 }
 
+/** An image of that size, which may need sectors of that size. */
+function needs(bytes: number, sectorBytes: number | null = null): ImageFit {
+  return (disk) => {
+    if (sectorBytes !== null && disk.sectorBytes !== sectorBytes) return "its sectors are not the image's";
+    return disk.sizeBytes < bytes ? "it is too small" : null;
+  };
+}
+
 /** The path that is chosen, or the type of what is not. */
-function choose(
-  text: string,
-  disks: readonly Disk[],
-  needs: ImageNeeds = { bytes: 20 * GB, sectorBytes: null },
-): string {
-  const choice = chooseTarget(rule(text), disks, needs);
+function choose(text: string, disks: readonly Disk[], fit: ImageFit = needs(20 * GB)): string {
+  const choice = chooseTarget(rule(text), disks, fit);
   return choice.type === "chosen" ? choice.disk.path : choice.type;
 }
 
@@ -107,7 +111,7 @@ describe("choice", () => {
 
   test("auto takes the smallest that fits, never one that is removable", () => {
     expect(choose("auto", [stick, hdd, ssd, reader])).toBe("/dev/sda");
-    expect(choose("auto", [ssd, hdd], { bytes: 300 * GB, sectorBytes: null })).toBe("/dev/sdb");
+    expect(choose("auto", [ssd, hdd], needs(300 * GB))).toBe("/dev/sdb");
     expect(choose("auto", [stick])).toBe("none");
     expect(choose("auto", [])).toBe("none");
   });
@@ -134,15 +138,15 @@ describe("choice", () => {
     expect(choose("/dev/sdd", [stick, ssd])).toBe("/dev/sdd");
     expect(choose("model=Cruzer Blade", [stick, ssd])).toBe("/dev/sdd");
     expect(choose("wwn=naa.50026b77850d5d5e", [ssd, hdd])).toBe("/dev/sda");
-    expect(choose("/dev/sda", [ssd], { bytes: 241 * GB, sectorBytes: null })).toBe("none");
-    expect(choose("/dev/sda", [ssd], { bytes: GB, sectorBytes: 4096 })).toBe("none");
+    expect(choose("/dev/sda", [ssd], needs(241 * GB))).toBe("none");
+    expect(choose("/dev/sda", [ssd], needs(GB, 4096))).toBe("none");
     expect(choose("/dev/sda", [{ ...ssd, readOnly: true }])).toBe("none");
     expect(choose("serial=50026B7,size>=1T", [ssd])).toBe("none");
   });
 
   test("a refusal has a line for each disk that says why", () => {
     const disks = [ssd, hdd, twin, stick, reader, disk("/dev/vda", 10 * GB, { use: "it is mounted on /; unmount it" })];
-    const choice = chooseTarget(rule("auto,size>=500G"), disks, { bytes: 20 * GB, sectorBytes: 512 });
+    const choice = chooseTarget(rule("auto,size>=500G"), disks, needs(20 * GB, 512));
     expect(choice.type).toBe("ambiguous");
     if (choice.type === "chosen") return;
     expect(diskTable(disks, choice.reasons).join("\n")).toBe(
@@ -156,13 +160,10 @@ describe("choice", () => {
         "/dev/vda  9.31 GiB   -                      -        it is smaller than 500.0 GiB",
       ].join("\n"),
     );
-    const small = chooseTarget(rule("auto"), [disks[5]!, disk("/dev/vdb", 19 * GB)], {
-      bytes: 20 * GB,
-      sectorBytes: 512,
-    });
+    const small = chooseTarget(rule("auto"), [disks[5]!, disk("/dev/vdb", 19 * GB)], needs(20 * GB, 512));
     expect(small).toEqual({
       type: "none",
-      reasons: ["it is mounted on /; unmount it", "it is too small: the image needs 18.6 GiB (1000000000 bytes more)"],
+      reasons: ["it is mounted on /; unmount it", "it is too small"],
     });
     expect(diskTable([], [])[0]).toMatch(/no disk at all/);
   });

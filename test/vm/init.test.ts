@@ -1,14 +1,15 @@
 /** A node from its kernel's command line to the reset: `init` where the machine is its own. */
 import { describe, expect } from "bun:test";
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
 import { start, succeed } from "../harness/diskswarm.ts";
 import { sparseFile, stampedImage } from "../harness/image.ts";
 import { debianKernel } from "../harness/kernels.ts";
 import { type Machine, Network } from "../harness/network.ts";
+import { run } from "../harness/process.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
-import { isRoot } from "../harness/tools.ts";
+import { isRoot, needTools } from "../harness/tools.ts";
 import { plugIn, startBootServer } from "../harness/vm-network.ts";
 import { Vm } from "../harness/vm.ts";
 
@@ -38,6 +39,32 @@ function emptyDisk(scope: Scope, lengthBytes = DISK_BYTES): string {
   const path = join(scope.tempDir(), "disk");
   sparseFile(path, lengthBytes);
   return path;
+}
+
+/** A GPT with an EFI system partition that has no removable loader, and a root with a kernel that tells its command line. */
+function bootableImage(scope: Scope): string {
+  needTools("sfdisk", "mkfs.vfat", "mmd", "mkfs.ext4", "cpio", "busybox");
+  const [folder, root, initrd] = [scope.tempDir(), scope.tempDir(), scope.tempDir()];
+  const image = join(folder, "lab.raw");
+  sparseFile(image, 120 * 1024 * 1024);
+  const table = "label: gpt\nstart=2048, size=32768, type=uefi\nstart=34816, size=200000, type=linux\n";
+  run(["sh", "-c", `printf '${table}' | sfdisk --quiet ${image}`]);
+  const esp = `${image}@@1M`;
+  run(["mkfs.vfat", "--offset", "2048", image, "16384"]);
+  run(["mmd", "-i", esp, "::EFI", "::EFI/debian"]);
+  run(["mcopy", "-i", esp, "/dev/null", "::EFI/debian/shimx64.efi"]);
+  mkdirSync(join(root, "boot/grub"), { recursive: true });
+  mkdirSync(join(initrd, "bin"));
+  copyFileSync("/bin/busybox", join(initrd, "bin/busybox"));
+  const init = "#!/bin/busybox sh\n/bin/busybox mkdir /proc\n/bin/busybox mount -t proc proc /proc\n";
+  const last = 'echo "booted from the disk: $(/bin/busybox cat /proc/cmdline)"\nexec /bin/busybox sh\n';
+  writeFileSync(join(initrd, "init"), init + last, { mode: 0o755 });
+  run(["sh", "-c", `cd ${initrd} && find . | cpio --quiet -o -H newc > ${root}/boot/initrd.img`]);
+  copyFileSync(debianKernel("cloud-amd64").vmlinuz, join(root, "boot/vmlinuz"));
+  const entry = "linux /boot/vmlinuz console=ttyS0 test.mark=7\n  initrd /boot/initrd.img";
+  writeFileSync(join(root, "boot/grub/grub.cfg"), `menuentry 'Test' {\n  ${entry}\n}\n`);
+  run(["mkfs.ext4", "-q", "-d", root, "-E", `offset=${34816 * 512}`, image, "100000k"]);
+  return image;
 }
 
 /** A network with DHCP, and a node's cable into it. */
@@ -89,6 +116,25 @@ describe.skipIf(!isRoot)("a node", () => {
       await vm.waitForPowerOff();
       expectSameBytes(other, image, IMAGE_BYTES);
       expect(readFileSync(one).every((byte) => byte === 0)).toBe(true);
+    },
+    TIMEOUT_MS,
+  );
+
+  scopedTest(
+    "under UEFI makes the entry that the disk's loader needs, and goes to its kernel by kexec",
+    async (scope) => {
+      const { admin, cable } = await site(scope);
+      const image = bootableImage(scope);
+      const server = start(scope, ["serve", image, "--after", "kexec"], { machine: admin });
+      await server.event("start");
+      const disk = emptyDisk(scope, 160 * 1024 * 1024);
+      const kernel = { ...(await buildBoot(scope)), commandLine: "console=ttyS0 diskswarm.linger=0" };
+      const disks = [{ path: disk, serial: "D1" }];
+      const vm = await Vm.start(scope, "node", { firmware: "uefi", memoryMiB: 768, cable, disks, kernel });
+      await vm.console.waitFor(/UEFI has a new entry Boot[0-9A-F]{4} for \\EFI\\debian\\shimx64\.efi of \/dev\/vda/);
+      await vm.console.waitFor(/starting boot\/vmlinuz of partition 2 \(boot\/grub\/grub\.cfg\)/);
+      await server.event("node", ({ phase }) => phase === "kexec");
+      await vm.console.waitFor(/booted from the disk: .*test\.mark=7/);
     },
     TIMEOUT_MS,
   );

@@ -1,8 +1,7 @@
 /**
  * Which of the disks that are there a rule means. Pure: disks and a rule in, the one disk or the reasons out.
  *
- * - A disk fits when it has room for the image, its sectors are as long as the image's table counts them, it is not
- *   read-only and nobody uses it. A rule that names no disk (by path, serial, WWN or model) never takes one that is
+ * - A disk fits when the image does (its size, its sectors), it is not read-only and nobody uses it. A rule that names no disk (by path, serial, WWN or model) never takes one that is
  *   removable or hangs on USB.
  * - Where one disk meets the rule and fits, it is the one.
  * - Where several do, the rule is ambiguous and nothing is chosen; with `auto` it is the smallest, unless the next one
@@ -12,12 +11,8 @@ import { formatBytes } from "../../units.ts";
 import type { Disk } from "./disks.ts";
 import { matchesPattern, type TargetRule } from "./target-rule.ts";
 
-/** What the image asks of a disk. */
-export interface ImageNeeds {
-  readonly bytes: number;
-  /** Null: any. */
-  readonly sectorBytes: number | null;
-}
+/** Why the image does not fit that disk; null where it does. */
+export type ImageFit = (disk: Disk) => string | null;
 
 export type Choice =
   | { readonly type: "chosen"; readonly disk: Disk }
@@ -28,8 +23,8 @@ export type Choice =
 const SAME_SIZE_RATIO = 1.05;
 
 /** Chooses among the disks of a machine. */
-export function chooseTarget(rule: TargetRule, disks: readonly Disk[], needs: ImageNeeds): Choice {
-  const reasons = disks.map((disk) => whyNot(rule, disk, needs));
+export function chooseTarget(rule: TargetRule, disks: readonly Disk[], fit: ImageFit): Choice {
+  const reasons = disks.map((disk) => whyNot(rule, disk, fit));
   const fitting = disks.filter((_, index) => reasons[index] === null).sort((a, b) => a.sizeBytes - b.sizeBytes);
   const [first, second] = fitting;
   if (first === undefined) return { type: "none", reasons: reasons.map((reason) => reason!) };
@@ -50,7 +45,7 @@ export function isExact(rule: TargetRule): boolean {
 }
 
 /** Why the disk is not the one; null where it is. What the rule says comes first. */
-function whyNot(rule: TargetRule, disk: Disk, needs: ImageNeeds): string | null {
+function whyNot(rule: TargetRule, disk: Disk, fit: ImageFit): string | null {
   const { path, sizeBytes } = disk;
   if (rule.path !== null && rule.path !== path) return `it is not ${rule.path}`;
   if (rule.serial !== null && rule.serial.toLowerCase() !== disk.serial.toLowerCase())
@@ -63,11 +58,7 @@ function whyNot(rule: TargetRule, disk: Disk, needs: ImageNeeds): string | null 
   if (disk.removable && !isExact(rule) && rule.model === null) return "it is removable or on USB: name it to use it";
   if (disk.readOnly) return "it is read-only";
   if (disk.use !== null) return disk.use;
-  if (sizeBytes < needs.bytes)
-    return `it is too small: the image needs ${formatBytes(needs.bytes)} (${needs.bytes - sizeBytes} bytes more)`;
-  if (needs.sectorBytes !== null && disk.sectorBytes !== needs.sectorBytes)
-    return `its sectors have ${disk.sectorBytes} bytes, the image's ${needs.sectorBytes}`;
-  return null;
+  return fit(disk);
 }
 
 /** The disks that are there, as a table with what is said of each. */

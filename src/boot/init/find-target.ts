@@ -8,13 +8,13 @@ import { isBlock } from "../../disk/open-disk.ts";
 import { ExitCode, Failure } from "../../errors.ts";
 import { stat } from "../../kernel/libc.ts";
 import { pause } from "../../pause.ts";
-import { type Choice, chooseTarget, diskTable, type ImageNeeds, isExact } from "./choose-target.ts";
+import { type Choice, chooseTarget, diskTable, type ImageFit, isExact } from "./choose-target.ts";
 import { type Disk, readDisks } from "./disks.ts";
 import type { TargetRule } from "./target-rule.ts";
 
 export interface TargetSearch {
   readonly rule: TargetRule;
-  readonly needs: ImageNeeds;
+  readonly fit: ImageFit;
   readonly signal: AbortSignal;
   /** Something to tell while it waits. */
   readonly tell: (line: string) => void;
@@ -52,7 +52,7 @@ const LOOK_INTERVAL_MS = 500;
 
 /** Finds the target. Throws TargetRefusal when the time is up, and an interrupted Failure when the signal aborts. */
 export async function findTarget(search: TargetSearch): Promise<FoundTarget> {
-  const { rule, needs, signal, tell, limitMs = LIMIT_MS, settleMs = SETTLE_MS, read = readDisks } = search;
+  const { rule, fit, signal, tell, limitMs = LIMIT_MS, settleMs = SETTLE_MS, read = readDisks } = search;
   const startMs = performance.now();
   let changedMs = startMs;
   let known = "";
@@ -64,7 +64,7 @@ export async function findTarget(search: TargetSearch): Promise<FoundTarget> {
     known = list;
     const path = rule.path === null ? null : resolved(rule.path);
     if (path !== null && namesOther(rule, path, disks)) return { path, disk: null };
-    const choice = chooseTarget({ ...rule, path }, disks, needs);
+    const choice = chooseTarget({ ...rule, path }, disks, fit);
     const isSettled = nowMs - changedMs >= settleMs;
     if (choice.type === "chosen" && (isSettled || isExact(rule))) return { path: choice.disk.path, disk: choice.disk };
     const mayGiveUp = choice.type === "ambiguous" ? isSettled : isSettled && nowMs - startMs >= limitMs;
