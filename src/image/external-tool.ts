@@ -171,7 +171,10 @@ export function reasonOf(run: ToolRun): string {
   const lines = run.stderr
     .split(/[\r\n]+/)
     .map((line) => line.replace(/[\x00-\x1f\x7f]/g, " ").trim())
-    .filter((line) => line !== "" && !/^partclone fail|^total time|^elapsed|^current block|^try '/i.test(line));
+    .filter(
+      (line) =>
+        line !== "" && !/^partclone fail|^total time|^elapsed|^current block|^try '|^dmesg\(1\) may/i.test(line),
+    );
   if (lines.length === 0) return `it ended with ${run.exitCode} and without a word`;
   const error = lines.findLastIndex((line) => SOURCE_FILE.test(line));
   const reason = error < 0 ? lines.at(-1)! : lines.slice(error).join(" ").replace(SOURCE_FILE, "");

@@ -42,8 +42,8 @@ export async function lookInside<T>(
     const mounted = await mountDetached(view.path, type, flags);
     if (typeof mounted === "string") return { problem: `its ${type} cannot be mounted: ${mounted}` };
     try {
-      // Programs that are started are to find it too: for them /proc/self is another.
-      return await visit(new Rooted(mounted.folder.replace("/proc/self/", `/proc/${process.pid}/`)));
+      // Programs that are started are to find it too: for them /proc/self is another. The descriptor itself is a link.
+      return await visit(new Rooted(`${mounted.folder.replace("/proc/self/", `/proc/${process.pid}/`)}/.`));
     } finally {
       mounted.close();
     }
