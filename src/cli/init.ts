@@ -32,13 +32,15 @@ answers on the link.
   diskswarm.target=RULE        the disk: a path, serial=, wwn=, model= (with * and ?), size>=, size<=,
                                auto (the smallest that fits), or several of these parted by commas;
                                without any: auto
-  diskswarm.after=ACTION       ${AFTER_ACTIONS.join(", ")}; without any: reboot
+  diskswarm.after=ACTION       ${AFTER_ACTIONS.join(", ")}; without any: reboot. kexec goes to the
+                               kernel that the disk's own boot loader names, or says why not and reboots
   diskswarm.key=BASE64         the torrent must be signed with this key
   diskswarm.debug              tell more
   diskswarm.NAME=VALUE         any option of deploy, such as diskswarm.memory=32M
   rd.shell, rd.emergency=, BOOTIF=   as everywhere
-A failure that waiting may mend is tried again for ever. Outside of an initramfs nothing is rebooted, and the
-clock is left alone, unless --after is given.`,
+Before the machine goes it is looked whether its firmware will start the disk; under UEFI a boot entry is made
+where the disk's loader needs one. A failure that waiting may mend is tried again for ever. Outside of an
+initramfs nothing is rebooted, and the clock is left alone, unless --after is given.`,
   options: OPTIONS,
   examples: ["diskswarm init", "diskswarm init --cmdline ./cmdline.txt"],
   exitCodes: Object.values(ExitCode),
