@@ -325,10 +325,10 @@ export class NodeRun {
 
   /** Returns where it does not come to it: a reboot gets to the same system, only later. */
   private async kexec(disk: TargetDisk): Promise<void> {
-    const { loaded, problem } = await loadKernel(disk);
-    if (problem !== null) return this.warn("kexec", `no kexec, but a reboot: ${problem}`);
-    this.options.output.line(`starting ${loaded}`);
-    this.reporter.tell({ phase: "kexec", message: loaded });
+    const kernel = await loadKernel(disk);
+    if ("why" in kernel) return this.warn("kexec", `no kexec, but a reboot: ${kernel.why}`);
+    this.options.output.line(`starting ${kernel.loaded}`);
+    this.reporter.tell({ phase: "kexec", message: kernel.loaded });
     await this.reporter.flush(FLUSH_MS);
     this.warn("kexec", `no kexec, but a reboot: ${await startKernel()}`);
   }

@@ -19,13 +19,13 @@ const IMAGE_BYTES = 20 * 1024 * 1024;
 const MEMORY_MIB = 512;
 const DISK_BYTES = 64 * 1024 * 1024;
 
-/** The initramfs of one stage, for virtual machines. */
-async function buildBoot(scope: Scope): Promise<{ kernel: string; initrd: string }> {
+/** What virtual machines boot; its root is in the initramfs, or (`--two-stage`) on the server. */
+async function buildBoot(scope: Scope, ...more: string[]) {
   const { vmlinuz, modules } = debianKernel("cloud-amd64");
   const folder = join(scope.tempDir(), "boot");
-  const words = ["--kernel", vmlinuz, "--modules", modules, "--drivers", "minimal", "--compress", "lz4"];
+  const words = ["--kernel", vmlinuz, "--modules", modules, "--drivers", "minimal", "--compress", "lz4", ...more];
   await succeed(scope, ["initramfs", "-o", folder, ...words]);
-  return { kernel: join(folder, "vmlinuz"), initrd: join(folder, "initrd.img") };
+  return { folder, kernel: join(folder, "vmlinuz"), initrd: join(folder, "initrd.img") };
 }
 
 async function startServer(scope: Scope, machine: Machine, ...words: string[]) {
@@ -125,12 +125,13 @@ describe.skipIf(!isRoot)("a node", () => {
     async (scope) => {
       const { admin, cable } = await site(scope);
       const image = bootableImage(scope);
-      const server = start(scope, ["serve", image, "--after", "kexec"], { machine: admin });
-      await server.event("start");
-      const disk = emptyDisk(scope, 160 * 1024 * 1024);
-      const kernel = { ...(await buildBoot(scope)), commandLine: "console=ttyS0 diskswarm.linger=0" };
-      const disks = [{ path: disk, serial: "D1" }];
-      const vm = await Vm.start(scope, "node", { firmware: "uefi", memoryMiB: 768, cable, disks, kernel });
+      // Firmware reads an initramfs that holds everything for minutes, where there is no KVM.
+      const boot = await buildBoot(scope, "--two-stage");
+      const server = start(scope, ["serve", image, "--after", "kexec", "--boot", boot.folder], { machine: admin });
+      const { server: url } = await server.event("start");
+      const disks = [{ path: emptyDisk(scope, 160 * 1024 * 1024), serial: "D1" }];
+      const kernel = { ...boot, commandLine: `console=ttyS0 diskswarm.server=${url} diskswarm.linger=0` };
+      const vm = await Vm.start(scope, "node", { firmware: "uefi", memoryMiB: MEMORY_MIB, cable, disks, kernel });
       await vm.console.waitFor(/UEFI has a new entry Boot[0-9A-F]{4} for \\EFI\\debian\\shimx64\.efi of \/dev\/vda/);
       await vm.console.waitFor(/starting boot\/vmlinuz of partition 2 \(boot\/grub\/grub\.cfg\)/);
       await server.event("node", ({ phase }) => phase === "kexec");

@@ -10,7 +10,7 @@ import type { Tool } from "../../image/external-tool.ts";
 import type { Partition, PartitionTable } from "../../torrent/partition-table.ts";
 import { entryFor, type Loader, parseBootEntries, removableLoader, systemLoaders } from "./efi-loader.ts";
 import type { InstalledFiles } from "./installed-files.ts";
-import { lookInside } from "./look-inside.ts";
+import { lookInside, Unreadable } from "./look-inside.ts";
 import { askTool } from "./node-tool.ts";
 
 export interface BootCheck {
@@ -67,7 +67,7 @@ async function checkUefi(disk: TargetDisk): Promise<BootCheck> {
     return bad(`${what}: it will not start from this disk unless its setup is switched to BIOS (CSM)`);
   }
   const found = await lookInside(disk, esp, (files) => loadersOf(files));
-  if ("problem" in found)
+  if (found instanceof Unreadable)
     return bad(`the EFI system partition of ${disk.path} cannot be looked into: ${found.problem}`);
   if (found.removable !== null) return fine(`UEFI starts ${disk.path} by ${found.removable}`);
   const [loader] = found.loaders;

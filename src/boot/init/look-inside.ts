@@ -27,20 +27,25 @@ export interface Inside {
   readonly partUuid: string | null;
 }
 
-/** Runs `visit` on what a part holds. Words are why that cannot be done. */
+/** Why a part cannot be looked into. */
+export class Unreadable {
+  constructor(readonly problem: string) {}
+}
+
+/** Runs `visit` on what a part holds, where that can be read. */
 export async function lookInside<T>(
   disk: TargetDisk,
   part: DiskPart,
   visit: (files: Rooted) => Promise<T> | T,
-): Promise<T | { readonly problem: string }> {
+): Promise<T | Unreadable> {
   const place = { offsetBytes: part.startBytes, lengthBytes: part.lengthBytes };
   const { type } = await readSignature(disk.path, place, new AbortController().signal);
   const flags = READ_ONLY[type];
-  if (flags === undefined) return { problem: type === "" ? "it holds no filesystem" : `it holds ${type}` };
+  if (flags === undefined) return new Unreadable(type === "" ? "it holds no filesystem" : `it holds ${type}`);
   const view = await openPart(disk, part);
   try {
     const mounted = await mountDetached(view.path, type, flags);
-    if (typeof mounted === "string") return { problem: `its ${type} cannot be mounted: ${mounted}` };
+    if (typeof mounted === "string") return new Unreadable(`its ${type} cannot be mounted: ${mounted}`);
     try {
       // Programs that are started are to find it too: for them /proc/self is another. The descriptor itself is a link.
       return await visit(new Rooted(`${mounted.folder.replace("/proc/self/", `/proc/${process.pid}/`)}/.`));
@@ -68,8 +73,8 @@ export async function lookThrough<T>(
           .map((part) => ({ part, name: `partition ${part.number}`, partUuid: partUuidOf(table, part) }));
   for (const { part, name, partUuid } of places) {
     const found = await lookInside(disk, part, (files) => visit({ files, name, partUuid }));
-    if (found !== null && typeof found === "object" && "problem" in found) problems.push(`${name}: ${found.problem}`);
-    else if (found !== null) return found as T;
+    if (found instanceof Unreadable) problems.push(`${name}: ${found.problem}`);
+    else if (found !== null) return found;
   }
   return null;
 }
