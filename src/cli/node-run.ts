@@ -14,7 +14,7 @@ import { isAbsurd, setClock } from "../boot/init/clock.ts";
 import type { AfterAction, ParsedCommandLine } from "../boot/init/command-line.ts";
 import type { ImageFit } from "../boot/init/choose-target.ts";
 import { consolePaths } from "../boot/init/consoles.ts";
-import { readDisks } from "../boot/init/disks.ts";
+import { type Disk, readDisks } from "../boot/init/disks.ts";
 import { disksKey, type FoundTarget, findTarget, TargetRefusal } from "../boot/init/find-target.ts";
 import { loadKernel, startKernel } from "../boot/init/kexec.ts";
 import type { Machine } from "../boot/init/machine.ts";
@@ -364,10 +364,10 @@ export class NodeRun {
 
 /** Whether an image fits a disk, in the words in which `deploy` would refuse it. Of a magnet link nothing is known yet. */
 function imageFit({ file }: TorrentArgument, convertSectors: boolean): ImageFit {
-  if (file === null) return () => null;
+  if (file === null) return { diskBytes: 0, whyNot: () => null };
   const needs = needsOf(file.metainfo);
   const permits = { canRewriteTable: canRewriteTable(), convertSectors };
-  return ({ path, sizeBytes, sectorBytes }) => {
+  const whyNot = ({ path, sizeBytes, sectorBytes }: Disk) => {
     try {
       checkFits(path, sizeBytes, sectorBytes, needs, permits);
       return null;
@@ -376,6 +376,7 @@ function imageFit({ file }: TorrentArgument, convertSectors: boolean): ImageFit 
       return error.message.replace(/^target \S+ refused: /, "");
     }
   };
+  return { diskBytes: needs.bytes, whyNot };
 }
 
 function imageName({ name, infoHash }: TorrentArgument): string {

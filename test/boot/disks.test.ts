@@ -108,7 +108,7 @@ test("without sysfs there is no disk", () => {
   expect(readDisks("/nowhere")).toEqual([]);
 });
 
-const FITS = ({ sizeBytes }: Disk) => (sizeBytes < 1000 ? "it is too small" : null);
+const FITS = { diskBytes: 1000, whyNot: ({ sizeBytes }: Disk) => (sizeBytes < 1000 ? "it is too small" : null) };
 const TIMES = { limitMs: 200, settleMs: 100, signal: new AbortController().signal, tell: () => undefined };
 const rule = (text: string) => parseTargetRule(text) as TargetRule;
 const disk = (path: string, sizeBytes: number): Disk => ({

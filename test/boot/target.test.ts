@@ -28,12 +28,13 @@ function rule(text: string): TargetRule {
   return parsed;
 }
 
-/** An image of that size, which may need sectors of that size. */
-function needs(bytes: number, sectorBytes: number | null = null): ImageFit {
-  return (disk) => {
+/** An image of a disk of that size, which may need sectors of that size and, with its GPT rewritten, less room. */
+function needs(diskBytes: number, sectorBytes: number | null = null, leastBytes = diskBytes): ImageFit {
+  const whyNot = (disk: Disk) => {
     if (sectorBytes !== null && disk.sectorBytes !== sectorBytes) return "its sectors are not the image's";
-    return disk.sizeBytes < bytes ? "it is too small" : null;
+    return disk.sizeBytes < leastBytes ? "it is too small" : null;
   };
+  return { diskBytes, whyNot };
 }
 
 /** The path that is chosen, or the type of what is not. */
@@ -123,6 +124,16 @@ describe("choice", () => {
     expect(choose("auto", [disk("/dev/a", 100 * GB), disk("/dev/b", 105 * GB)])).toBe("/dev/a");
     // The disk that does not fit makes nothing ambiguous.
     expect(choose("auto", [hdd, { ...twin, use: "it is mounted on /" }])).toBe("/dev/sdb");
+  });
+
+  test("a disk smaller than the image's is taken only where there is no other", () => {
+    const image = needs(240 * GB, null, 20 * GB);
+    const cache = disk("/dev/nvme0n1", 32 * GB);
+    expect(choose("auto", [cache, ssd, hdd], image)).toBe("/dev/sda");
+    expect(choose("auto", [cache], image)).toBe("/dev/nvme0n1");
+    expect(choose("auto", [cache, disk("/dev/sdx", 128 * GB)], image)).toBe("ambiguous");
+    expect(choose("/dev/nvme0n1", [cache, ssd], image)).toBe("/dev/nvme0n1");
+    expect(choose("size<=100G", [cache, ssd], image)).toBe("/dev/nvme0n1");
   });
 
   test("without auto a rule that two disks meet is ambiguous", () => {

@@ -4,6 +4,8 @@
  * - A disk fits when the image does (its size, its sectors), it is not read-only and nobody uses it. A rule that names no disk (by path, serial, WWN or model) never takes one that is
  *   removable or hangs on USB.
  * - Where one disk meets the rule and fits, it is the one.
+ * - A disk that is smaller than the image's (its last partition ends before) is taken only where there is no other:
+ *   the smallest disk of a machine may be one for a cache.
  * - Where several do, the rule is ambiguous and nothing is chosen; with `auto` it is the smallest, unless the next one
  *   is less than 5 % larger: disks sold as the same size differ by that much, and none is "the smaller one" then.
  */
@@ -11,8 +13,13 @@ import { formatBytes } from "../../units.ts";
 import type { Disk } from "./disks.ts";
 import { matchesPattern, type TargetRule } from "./target-rule.ts";
 
-/** Why the image does not fit that disk; null where it does. */
-export type ImageFit = (disk: Disk) => string | null;
+/** How an image fits disks. */
+export interface ImageFit {
+  /** Size of the disk that it was taken of, in bytes; 0 where that is not known. */
+  readonly diskBytes: number;
+  /** Why it does not fit that disk; null where it does, though the disk may be smaller than the image's. */
+  whyNot(disk: Disk): string | null;
+}
 
 export type Choice =
   | { readonly type: "chosen"; readonly disk: Disk }
@@ -26,12 +33,14 @@ const SAME_SIZE_RATIO = 1.05;
 export function chooseTarget(rule: TargetRule, disks: readonly Disk[], fit: ImageFit): Choice {
   const reasons = disks.map((disk) => whyNot(rule, disk, fit));
   const fitting = disks.filter((_, index) => reasons[index] === null).sort((a, b) => a.sizeBytes - b.sizeBytes);
-  const [first, second] = fitting;
+  const roomy = fitting.filter((disk) => disk.sizeBytes >= fit.diskBytes);
+  const [first, second] = roomy.length > 0 ? roomy : fitting;
   if (first === undefined) return { type: "none", reasons: reasons.map((reason) => reason!) };
   if (second === undefined) return { type: "chosen", disk: first };
+  const comparesSizes = rule.auto && roomy.length > 0;
   const isSmallest = second.sizeBytes >= first.sizeBytes * SAME_SIZE_RATIO;
-  if (rule.auto && isSmallest) return { type: "chosen", disk: first };
-  const alike = rule.auto ? fitting.filter((disk) => disk.sizeBytes < first.sizeBytes * SAME_SIZE_RATIO) : fitting;
+  if (comparesSizes && isSmallest) return { type: "chosen", disk: first };
+  const alike = comparesSizes ? roomy.filter((disk) => disk.sizeBytes < first.sizeBytes * SAME_SIZE_RATIO) : fitting;
   const texts = disks.map((disk, index) => {
     if (reasons[index] !== null) return reasons[index]!;
     return alike.includes(disk) ? "fits, and so does another" : "fits, but is not the smallest";
@@ -58,7 +67,7 @@ function whyNot(rule: TargetRule, disk: Disk, fit: ImageFit): string | null {
   if (disk.removable && !isExact(rule) && rule.model === null) return "it is removable or on USB: name it to use it";
   if (disk.readOnly) return "it is read-only";
   if (disk.use !== null) return disk.use;
-  return fit(disk);
+  return fit.whyNot(disk);
 }
 
 /** The disks that are there, as a table with what is said of each. */
