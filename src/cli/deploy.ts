@@ -71,10 +71,10 @@ export const deploy = defineCommand({
 The torrent is a file, an http(s) URL or a magnet link; the target is a disk or partition, or with
 --force a file. The target's content is lost. It is refused before anything is written if it is
 mounted, in use or too small. A deployment that was interrupted continues when it is started again.
-A disk may be smaller than the image's where all partitions fit; it gets a GPT of its own then, and on a larger
-one the backup GPT is moved to the end. That, --grow, --convert-sectors, --new-uuids and --personalize are done
-last of all (after --linger); verify will name the pieces as changed then. The table of --personalize has the
-columns mac, serial (one of them is enough) and hostname; a machine without a row is not written to.`,
+A disk may be smaller than the image's where all partitions fit; it gets a GPT of its own then, and on a
+larger one the backup GPT is moved to the end. That, --grow, --convert-sectors, --new-uuids and --personalize
+are done last of all (after --linger); verify will name the pieces as changed then. The table of --personalize
+has the columns mac, serial (one of them is enough) and hostname; a machine without a row is not written to.`,
   options: DEPLOY_OPTIONS,
   examples: [
     "diskswarm deploy http://10.0.0.1:6969/torrents/classroom.torrent /dev/sda",
