@@ -8,6 +8,7 @@ import {
   chmodSync,
   closeSync,
   fsyncSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -68,11 +69,13 @@ export class Rooted {
     const found = target === null ? null : (lstatSync(target, { throwIfNoEntry: false }) ?? null);
     if (target === null || (found !== null && !found.isFile()))
       throw fitFailure("personalize", `/${path} of the image is not an ordinary file in an existing folder`);
-    const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants;
-    const fd = openSync(target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, modeOfNew);
+    const { O_WRONLY, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
+    const fd = openSync(target, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, modeOfNew);
     try {
       const bytes = Buffer.from(text);
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+      // Cut afterwards: a full filesystem has room for what is overwritten.
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
+      ftruncateSync(fd, bytes.length);
       // Whatever umask this process has.
       if (found === null) chmodSync(target, modeOfNew);
       fsyncSync(fd);
