@@ -174,7 +174,9 @@ export class NodeRun {
       signal: AbortSignal.any([signal, lingering.signal]),
       onProgress: (progress) => this.tellProgress(progress),
       onProven: (done) => {
-        lingerTimer = setTimeout(() => lingering.abort(), this.times.lingerMaxMs);
+        // How long is somebody's word; until the swarm is done is not.
+        const { linger = "swarm" } = task.options;
+        if (linger === "swarm") lingerTimer = setTimeout(() => lingering.abort(), this.times.lingerMaxMs);
         this.tellProven(done, image, describe({ path, disk }));
       },
     }).finally(() => clearTimeout(lingerTimer));

@@ -42,6 +42,8 @@ const PACKAGES: Record<string, string> = {
   "sload.f2fs": "f2fs-tools",
   "mkfs.ntfs": "ntfs-3g",
   "mkfs.fat": "dosfstools",
+  "mkfs.vfat": "dosfstools",
+  kexec: "kexec-tools",
   "mkfs.exfat": "exfatprogs",
   "mount.exfat-fuse": "exfat-fuse",
 };

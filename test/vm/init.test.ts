@@ -123,6 +123,7 @@ describe.skipIf(!isRoot)("a node", () => {
   scopedTest(
     "under UEFI makes the entry that the disk's loader needs, and goes to its kernel by kexec",
     async (scope) => {
+      needTools("efibootmgr", "kexec");
       const { admin, cable } = await site(scope);
       const image = bootableImage(scope);
       // Firmware reads an initramfs that holds everything for minutes, where there is no KVM.
