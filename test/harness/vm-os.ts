@@ -5,11 +5,15 @@
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { REPOSITORY } from "./diskswarm.ts";
 import { sparseFile, writeFully } from "./image.ts";
 import { run } from "./process.ts";
+import { NAME_PREFIX } from "./scope.ts";
 import { needTools } from "./tools.ts";
+import { PATIENCE } from "./vm.ts";
+import { keep } from "./vm-boot.ts";
 
 const MIB = 1024 * 1024;
 const SECTOR_BYTES = 512;
@@ -28,7 +32,7 @@ const ROOT_END = DISK_BYTES / MIB - 1;
 const GRUB_MODULES = ["part_gpt", "ext2", "search", "search_label", "normal", "linux", "configfile", "echo", "test"];
 const GRUB_BIOS = "/usr/lib/grub/i386-pc";
 
-const KERNEL_WORDS = `root=LABEL=${ROOT_LABEL} ro console=ttyS0 net.ifnames=0`;
+const KERNEL_WORDS = `root=LABEL=${ROOT_LABEL} ro console=ttyS0 net.ifnames=0 ${PATIENCE}`;
 const GRUB_CONFIG = `
 set timeout=0
 menuentry "the deployed system" {
@@ -60,10 +64,9 @@ const MASKED_UNITS = [
 /** The raw disk image of it, made on the first call. Root is needed, mounts and loop devices are not. */
 export function debianDisk(): string {
   needTools("mmdebstrap", "sfdisk", "mke2fs", "mkfs.fat", "mmd", "mcopy", "grub-mkimage");
-  fs.mkdirSync(CACHE, { recursive: true });
   const path = join(CACHE, `debian-${recipeKey()}.raw`);
   if (fs.existsSync(path)) return path;
-  const work = fs.mkdtempSync(join(CACHE, ".make-"));
+  const work = fs.mkdtempSync(join(tmpdir(), `${NAME_PREFIX}-${process.pid}-`));
   try {
     const root = join(work, "root");
     installPackages(root);
@@ -74,7 +77,8 @@ export function debianDisk(): string {
     for (const unit of MASKED_UNITS) fs.symlinkSync("/dev/null", join(root, "etc/systemd/system", unit));
     const disk = join(work, "disk.raw");
     makeDisk(work, root, disk);
-    fs.renameSync(disk, path);
+    fs.mkdirSync(CACHE, { recursive: true });
+    keep(disk, path);
   } finally {
     fs.rmSync(work, { recursive: true, force: true });
   }
@@ -114,6 +118,8 @@ function installPackages(root: string): void {
   const suite = sources.map((source) => source.suite).sort((a, b) => a.length - b.length)[0]!;
   const initramfs = `MODULES=list\nCOMPRESS=gzip\n`;
   run([
+    // What it mounts goes with it, however it ends.
+    ...["unshare", "--mount", "--propagation", "private"],
     ...["mmdebstrap", "--mode=root", "--variant=essential", `--include=${PACKAGES.join(",")}`],
     ...["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*"],
     ...["--dpkgopt=path-exclude=/usr/share/man/*", '--aptopt=APT::Install-Recommends "false"'],

@@ -18,6 +18,7 @@ export interface VmDisk {
   readonly path: string;
   /** What the guest's /dev/disk/by-id shows. */
   readonly serial?: string;
+  readonly isUsbStick?: boolean;
   /** Every access of that kind to that 512-byte sector, or to any, ends with EIO. */
   readonly failing?: { readonly access: "read" | "write" | "flush"; readonly sector?: number };
 }
@@ -36,6 +37,8 @@ export interface VmOptions {
 const EMULATORS = { "x86-64": "qemu-system-x86_64", arm64: "qemu-system-aarch64" } as const;
 /** What TCG has, AVX2 among it, without what costs time here: five-level page tables, and machines within this one. */
 const CPU = "max,la57=off,svm=off";
+/** For the command line of x86 kernels, and given to those that are started directly: one that measures its timer on a busy machine panics. */
+export const PATIENCE = "no_timer_check";
 const OVMF = "/usr/share/OVMF";
 const FIRMWARE_FILES = {
   uefi: { code: "OVMF_CODE_4M.fd", variables: "OVMF_VARS_4M.fd" },
@@ -129,12 +132,16 @@ function machineWords(
     machine === "arm64"
       ? ["-machine", "virt", "-cpu", "cortex-a72"]
       : ["-machine", `q35,smm=${isSecure ? "on" : "off"}`, "-cpu", CPU];
-  const direct = kernel ? ["-kernel", kernel.kernel, "-initrd", kernel.initrd, "-append", kernel.commandLine] : [];
+  const direct = kernel ? ["-kernel", kernel.kernel, "-initrd", kernel.initrd] : [];
+  const words = kernel
+    ? ["-append", machine === "arm64" ? kernel.commandLine : `${kernel.commandLine} ${PATIENCE}`]
+    : [];
   return [
     ...[...board, "-accel", "tcg", "-smp", "1", "-m", String(memoryMiB), "-nodefaults", "-nographic", "-S"],
     ...(firmware === "bios" ? [] : firmwareWords(folder, firmware)),
     ...(isSecure ? ["-global", "driver=cfi.pflash01,property=secure,value=on"] : []),
     ...direct,
+    ...words,
   ];
 }
 
@@ -152,6 +159,7 @@ function firmwareWords(folder: string, firmware: "uefi" | "secure-boot"): string
 
 /** Disks come first in the order of boot: an empty one falls through to the network, a deployed one starts. */
 function wiringWords({ machine = "x86-64", firmware = "bios", disks = [], cable }: VmOptions): string[] {
+  const usb = disks.some(({ isUsbStick }) => isUsbStick) ? ["-device", "qemu-xhci,id=usb"] : [];
   const words = disks.flatMap((disk, i) => [
     ...["-blockdev", JSON.stringify(blockNode(disk, `disk${i}`))],
     ...["-device", deviceWords(disk, i)],
@@ -163,12 +171,13 @@ function wiringWords({ machine = "x86-64", firmware = "bios", disks = [], cable 
     words.push("-device", `virtio-net-pci,netdev=net0,mac=${cable.mac},bootindex=${disks.length + 1}${rom}`);
   } else words.push("-nic", "none");
   // OVMF's network stack asks for random numbers.
-  return [...words, "-device", "virtio-rng-pci"];
+  return [...usb, ...words, "-device", "virtio-rng-pci"];
 }
 
-function deviceWords({ serial, failing }: VmDisk, i: number): string {
+function deviceWords({ serial, isUsbStick = false, failing }: VmDisk, i: number): string {
   const name = serial === undefined ? "" : `,serial=${serial}`;
   const policy = failing ? ",werror=report,rerror=report" : "";
+  if (isUsbStick) return `usb-storage,bus=usb.0,drive=disk${i},bootindex=${i + 1},removable=on${name}`;
   return `virtio-blk-pci,drive=disk${i},bootindex=${i + 1}${name}${policy}`;
 }
 
