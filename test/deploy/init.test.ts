@@ -70,6 +70,16 @@ describe.if(isRoot)("init", () => {
     expectSameBytes(target, image, IMAGE_BYTES);
   });
 
+  scopedTest("takes none of two servers that answer, and names both", async (scope) => {
+    const network = new Network(scope);
+    const admins = [network.machine(), network.machine()];
+    for (const machine of admins) await serve(scope, [], { machine });
+    const run = init(scope, "diskswarm.target=auto", { machine: network.machine() });
+    const { message } = await run.event("error", ({ code }) => code === "no-server");
+    expect(message).toMatch(/several servers answer on this network/);
+    for (const { address } of admins) expect(message).toContain(`http://${address}:6969`);
+  });
+
   scopedTest("what cannot be mended ends it here, with nothing written", async (scope) => {
     const { path } = loopDevice(scope, IMAGE_BYTES - 4096);
     const { server } = await serve(scope, LOCAL);
