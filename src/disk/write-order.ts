@@ -24,7 +24,7 @@ export interface WriteOrderOptions {
   readonly pieceCount: number;
   readonly pieceBytes: number;
   readonly totalBytes: number;
-  /** No run is held back while more than this waits: receiving needs the memory. */
+  /** While more than this waits the longest run is not held back: receiving needs the memory. */
   readonly heldBytesMax: number;
 }
 
@@ -41,9 +41,10 @@ export class WriteOrder {
   readonly #length: number[] = [];
   readonly #tag: number[] = [];
   readonly #sinceMs: number[] = [];
-  /** What came of each piece and is not on record as whole; a piece that is given up half way only waits longer later. */
+  /** What came of each piece that is not whole. */
   readonly #pieceBytes: Float64Array;
-  readonly #isWhole: boolean[] = [];
+  /** Of a piece of which nothing more will come. */
+  readonly #isReleased: boolean[] = [];
   #heldBytes = 0;
   /** Where the last write that was given out ends. */
   #headBytes = 0;
@@ -69,9 +70,15 @@ export class WriteOrder {
     this.#length.splice(at, 0, lengthBytes);
     this.#tag.splice(at, 0, tag);
     this.#sinceMs.splice(at, 0, nowMs);
-    this.#isWhole.splice(at, 0, false);
+    this.#isReleased.splice(at, 0, false);
     this.#heldBytes += lengthBytes;
     this.#count(Math.floor(offsetBytes / this.options.pieceBytes), lengthBytes);
+  }
+
+  /** Nothing more of the piece will come: what waits of it has no reason to, and it may begin anew. */
+  giveUp(piece: number): void {
+    this.#pieceBytes[piece] = 0;
+    this.#release(piece);
   }
 
   /** Nothing more will come: nothing is held back any longer. */
@@ -117,27 +124,33 @@ export class WriteOrder {
 
   #isRipe(run: Run, nowMs: number): boolean {
     if (!this.#holds || run.lengthBytes >= RUN_BYTES) return true;
-    for (let i = run.first; i < run.end; i++) if (this.#isWhole[i] || nowMs - this.#sinceMs[i]! >= HOLD_MS) return true;
+    for (let i = run.first; i < run.end; i++)
+      if (this.#isReleased[i] || nowMs - this.#sinceMs[i]! >= HOLD_MS) return true;
     return false;
   }
 
   /** Nothing of a piece that is whole waits for more. */
   #count(piece: number, lengthBytes: number): void {
     const { pieceBytes, totalBytes } = this.options;
-    const beginBytes = piece * pieceBytes;
-    const endBytes = Math.min(beginBytes + pieceBytes, totalBytes);
     this.#pieceBytes[piece]! += lengthBytes;
-    if (this.#pieceBytes[piece]! < endBytes - beginBytes) return;
+    if (this.#pieceBytes[piece]! < Math.min(pieceBytes, totalBytes - piece * pieceBytes)) return;
     this.#pieceBytes[piece] = 0;
-    for (let i = this.#search(beginBytes); i < this.#offset.length && this.#offset[i]! < endBytes; i++)
-      this.#isWhole[i] = true;
+    this.#release(piece);
+  }
+
+  #release(piece: number): void {
+    const { pieceBytes } = this.options;
+    const endBytes = (piece + 1) * pieceBytes;
+    for (let i = this.#search(piece * pieceBytes); i < this.#offset.length && this.#offset[i]! < endBytes; i++)
+      this.#isReleased[i] = true;
   }
 
   #take(index: number): number {
     const tag = this.#tag[index]!;
     this.#headBytes = this.#offset[index]! + this.#length[index]!;
     this.#heldBytes -= this.#length[index]!;
-    for (const column of [this.#offset, this.#length, this.#tag, this.#sinceMs, this.#isWhole]) column.splice(index, 1);
+    for (const column of [this.#offset, this.#length, this.#tag, this.#sinceMs, this.#isReleased])
+      column.splice(index, 1);
     assert(this.#heldBytes >= 0, "what waits was added");
     return tag;
   }

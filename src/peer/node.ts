@@ -226,6 +226,7 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
 
   discard(piece: PieceIndex): void {
     this.intake?.discard(piece);
+    this.disk.order?.giveUp(piece);
   }
 
   dial(address: PeerAddress): void {

@@ -67,6 +67,18 @@ describe("what is held back", () => {
     }
   });
 
+  test("nothing of a piece that was given up half way, and it may come again", () => {
+    const order = orderOf();
+    add(order, [8, 9]);
+    expect(takeAll(order)).toEqual([]);
+    order.giveUp(1);
+    expect(takeAll(order)).toEqual([8, 9]);
+    add(order, [8, 9, 10, 11, 12, 13]);
+    expect(takeAll(order)).toEqual([10, 11]);
+    add(order, [15, 14]);
+    expect(takeAll(order)).toEqual([12, 13, 14, 15, 8, 9]);
+  });
+
   test("the longest run is not, where more waits than may", () => {
     const order = orderOf(4 * MIB);
     add(order, [0, 8, 9, 16]);

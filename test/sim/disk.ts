@@ -167,6 +167,7 @@ export class SimDisk {
     if (receiving === undefined) return;
     receiving.dropped = true;
     this.pieces.delete(piece);
+    this.order?.giveUp(piece);
     this.slabsHeld -= receiving.slabsHeld;
     if (receiving.pendingWrites === 0) this.spare.push(receiving);
     this.relieve();
