@@ -39,6 +39,8 @@ export class Grants {
 
   interestChanged(session: Session): void {
     if (!session.peerInterested) {
+      // Most had nothing, and leave as much room as before.
+      if (session.slot.granted === 0) return;
       // What it was granted and did not use it gave back with this.
       session.slot.granted = 0;
       this.dispersal?.takeBack(session);

@@ -136,6 +136,25 @@ describe("a fleet", () => {
     expectProven(deploy({ seed: 81, nodes: 12, pieceCount: 16, tuning: { blockBytesMax: 16 * KiB } }));
   });
 
+  test("of three racks talks mostly inside them, and still to the others", () => {
+    const racks = { nodesPerRack: 20, uplinkShare: 0.25, latencyMs: 0.05 };
+    let near = 0;
+    let far = 0;
+    const fleet = deploy({ seed: 101, nodes: 60, racks }, (all) => {
+      all.clock.at(150, () => {
+        for (const node of all.living)
+          for (const session of node.swarm.sessions) {
+            if (session.isNear) near++;
+            else far++;
+          }
+      });
+    });
+    expectProven(fleet);
+    // Called at random, a third would be near.
+    expect(near).toBeGreaterThan(far);
+    expect(far).toBeGreaterThan(fleet.living.length);
+  });
+
   test("writes in long runs where the disk has a head, whatever arrives when", () => {
     const writtenInRuns = (ordered: boolean): number => {
       const disk = { writeBytesPerMs: 160_000, seekMs: 8, slabBytes: 1024 * KiB, slabsMax: 33, ordered };
