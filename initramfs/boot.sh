@@ -17,7 +17,7 @@ mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
 # With little memory, what a program has not touched for a while is kept compressed: a third of its size.
 memory=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 if [ "$memory" -lt $SMALL_MEMORY_KIB ] && modprobe -q zram; then
-  echo "$((memory / 2))K" > /sys/block/zram0/disksize && mkswap /dev/zram0 > /dev/null && swapon -p 1 /dev/zram0
+  echo "$((memory / 2))K" > /sys/block/zram0/disksize && mkswap /dev/zram0 > /dev/null && swapon /dev/zram0
   # Reading it costs less than reading a page of the image, which has to be unpacked in whole blocks.
   echo 150 > /proc/sys/vm/swappiness
   echo 0 > /proc/sys/vm/page-cluster
