@@ -18,6 +18,7 @@ import type { Listener } from "../kernel/sockets.ts";
 import { KiB } from "../units.ts";
 import type { CloseReason, SwarmActions, SwarmReport } from "../swarm/actions.ts";
 import { OUTBOX_BYTES, OUTBOX_BYTES_MIN, type SwarmOptions } from "../swarm/policy.ts";
+import { dialAddress } from "../swarm/pex.ts";
 import type { Session } from "../swarm/session.ts";
 import { Swarm } from "../swarm/swarm.ts";
 import type { PieceDigests } from "../torrent/piece-digests.ts";
@@ -364,7 +365,9 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
 
   #rememberShare(connection: Connection): void {
     if (connection.fetchedBytes === 0) return;
-    const peer = formatAddress(connection.address);
+    // A peer that called us is named by where it listens: its connection's own port would make it another one.
+    const { session, address } = connection;
+    const peer = formatAddress((session && dialAddress(session)) ?? address);
     this.#fetchedFrom.set(peer, (this.#fetchedFrom.get(peer) ?? 0) + connection.fetchedBytes);
     connection.fetchedBytes = 0;
   }
