@@ -53,6 +53,7 @@ function timeLine(times: readonly (readonly number[])[]): string {
   return [`  ${"".padEnd(22)}${head.join("")}`, ...rows, `  ${"all".padEnd(22)}${total.join("")}`].join("\n");
 }
 
+/** In two stages: iPXE of a BIOS takes minutes for what a kernel fetches in a moment. */
 async function roomWithDebian(scope: Scope): Promise<Room> {
   const golden = debianDisk();
   const torrent = join(scope.tempDir(), "debian.torrent");
@@ -60,12 +61,16 @@ async function roomWithDebian(scope: Scope): Promise<Room> {
   const hosts = MACHINES.map((_, i) => `${Room.macOf(i + 1)},${nameOf(i)}`);
   const table = join(scope.tempDir(), "hosts.csv");
   writeFileSync(table, `mac,hostname\n${hosts.join("\n")}\n`);
-  const room = await Room.open(scope, { images: [`${torrent}=${golden}`], bootFiles: { "hosts.csv": table } });
+  const room = await Room.open(scope, {
+    stages: "two-stage",
+    images: [`${torrent}=${golden}`],
+    bootFiles: { "hosts.csv": table },
+  });
   await room.serve("--node-option", `personalize=${room.url}/boot/hosts.csv`);
   return room;
 }
 
-bootBeforehand(["one-stage"]);
+bootBeforehand(["two-stage"]);
 if (isRoot) beforeAll(() => void debianDisk(), TIMEOUT_MS);
 
 describe.skipIf(!isRoot)("four machines with empty disks", () => {
