@@ -3,6 +3,7 @@ import { chmodSync, constants, copyFileSync, mkdirSync, symlinkSync, writeFileSy
 import { join } from "node:path";
 import { reasonOf, runToolForText } from "../../image/external-tool.ts";
 import { assert } from "../../errors.ts";
+import { KiB } from "../../units.ts";
 import type { Machine } from "./elf.ts";
 import type { FileTree, TreeNode } from "./file-tree.ts";
 import { buildFailure } from "./problem.ts";
@@ -12,11 +13,11 @@ export type Packer = (typeof PACKERS)[number];
 
 const TOOL = { program: "mksquashfs", package: "squashfs-tools" };
 /**
- * Large blocks make the smallest file. But the kernel keeps five of them in memory for each mounted image, and where
- * memory is short one page that is needed again costs the unpacking of its whole block: in two stages they are smaller.
+ * Blocks of 1 MiB make a file 3 % smaller. But the kernel keeps five of them in memory for each mounted image, and where
+ * memory is short one page that is needed again costs the unpacking of its whole block: with 192 MB a deployment then stood.
  * Figures: docs/decisions/0019-the-image-of-a-node-is-squashfs-of-xz.md.
  */
-export const BLOCK_BYTES = { smallFile: 1024 * 1024, smallMemory: 256 * 1024 } as const;
+const BLOCK_BYTES = 256 * KiB;
 
 export function needSquashfsTools(): void {
   if (Bun.which(TOOL.program) === null)
@@ -28,7 +29,7 @@ export async function makeSquashfs(
   tree: FileTree,
   outputPath: string,
   workFolder: string,
-  packing: { readonly packer: Packer; readonly blockBytes: number; readonly machine: Machine },
+  packing: { readonly packer: Packer; readonly machine: Machine },
   signal: AbortSignal,
 ): Promise<void> {
   const root = join(workFolder, "root");
@@ -42,8 +43,8 @@ export async function makeSquashfs(
   throw buildFailure("squashfs", `mksquashfs could not write ${outputPath} (${reasonOf(run)}): ${room}?`);
 }
 
-function packerWords({ packer, blockBytes, machine }: Parameters<typeof makeSquashfs>[3]): string[] {
-  const words = ["-comp", packer, "-b", String(blockBytes)];
+function packerWords({ packer, machine }: Parameters<typeof makeSquashfs>[3]): string[] {
+  const words = ["-comp", packer, "-b", String(BLOCK_BYTES)];
   // The filter turns the relative jumps of x86 code into absolute ones, which repeat more.
   if (packer === "xz") return machine === "x86-64" ? [...words, "-Xbcj", "x86"] : words;
   return packer === "zstd" ? [...words, "-Xcompression-level", "19"] : words;
