@@ -60,7 +60,7 @@ describe.skipIf(!isRoot)("the console says it", () => {
 
       await words.console.waitFor(/diskswarm\.target.*biggest.*diskswarm\.taget/);
       await little.console.waitFor(/no disk of this machine can be the target auto/);
-      await little.console.waitFor(/\/dev\/vda +8\.00 MiB +- +D1 +it is too small: the image needs 16\.0 MiB/);
+      await little.console.waitFor(/\/dev\/vda +8\.00 MiB +- +D1 +it has 8388608 bytes .*, the image needs 16777216 /);
       await none.console.waitFor(/there is no disk at all/);
       for (const index of [2, 3, 4]) {
         const mac = Room.macOf(index);
