@@ -23,7 +23,7 @@ export interface SwarmTuning {
   readonly packedBlocks: boolean;
   /** Requested and not yet received, per source, to begin with; grows to four times this with rate * latency. */
   readonly outstandingBytesPerSource: number;
-  /** Pieces begun and not yet fully received; of pieces smaller than GRANT_BYTES_MIN / GRANT_PIECES more. */
+  /** Pieces begun and not yet fully received; of pieces smaller than what is outstanding per source more. */
   readonly piecesInFlightMax: number;
   /** Connections that we dial, including those still being dialled. */
   readonly dialMax: number;
@@ -68,8 +68,8 @@ export const TUNING_DEFAULT: SwarmTuning = {
   packedBlocks: false,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
-  // One more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for (decision 0014).
-  piecesInFlightMax: 6,
+  // Two more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for.
+  piecesInFlightMax: 7,
   dialMax: 10,
   acceptMax: 20,
   uploadSlots: 4,

@@ -19,8 +19,6 @@ import {
   ENDGAME_SILENCE_FACTOR,
   ENDGAME_SILENCE_MS_MIN,
   ENDGAME_SLOW_FACTOR,
-  GRANT_BYTES_MIN,
-  GRANT_PIECES,
   REFILL_BELOW,
   type SwarmOptions,
   UNIT_BYTES,
@@ -53,9 +51,9 @@ export class Requests {
     /** Nothing is fetched (any more). */
     private readonly isFinished: () => boolean,
   ) {
-    // Of small pieces as many more as are granted more: others would only wait in line, and could not be had elsewhere.
+    // Small pieces: several are needed to keep one source busy. Fewer do in the simulator, not on real links (decision 0014).
     this.inFlightMax =
-      options.piecesInFlightMax + Math.max(0, Math.ceil(GRANT_BYTES_MIN / options.pieceBytes) - GRANT_PIECES);
+      options.piecesInFlightMax * Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
   }
 
   /** Somebody waits for memory. */

@@ -205,18 +205,13 @@ describe("a taker of grants", () => {
     expect(host.swarm.picker.inFlight.length).toBe(2);
   });
 
-  test("begins as many more of small pieces as are granted more", () => {
+  test("begins more small pieces than large ones: several keep one source busy", () => {
     const pieceBytes = 64 * 1024;
-    const host = node({
-      pieceBytes,
-      pieceCount: 100,
-      totalBytes: 100 * pieceBytes,
-      outstandingBytesPerSource: 16 * MiB,
-    });
+    const pieces = { pieceBytes, pieceCount: 100, totalBytes: 100 * pieceBytes };
+    const host = node({ ...pieces, outstandingBytesPerSource: 16 * MiB });
     const remote = remoteOf(host, 1).haveAll();
     for (let grants = 0; grants < 100; grants++) remote.unchoke();
-    const more = GRANT_BYTES_MIN / pieceBytes - GRANT_PIECES;
-    expect(host.swarm.picker.inFlight.length).toBe(TUNING_DEFAULT.piecesInFlightMax + more);
+    expect(host.swarm.picker.inFlight.length).toBeGreaterThan(4 * TUNING_DEFAULT.piecesInFlightMax);
   });
 
   test("asks no more without a grant, however idle the source", () => {
