@@ -191,18 +191,20 @@ describe.skipIf(!isRoot)("a virtual disk is refused in one line:", () => {
     run(["debugfs", "-w", "-R", "feature needs_recovery", path]);
     const image = converted(scope, path, "qcow2");
     await expectFailure(scope, image, REFUSED, /ext4 filesystem of .*disk\.qcow2 has changes in its journal .*--force/);
+    const socket = join(scope.ramDir(), "socket");
     const writer = Bun.spawn([
       "qemu-storage-daemon",
       "--blockdev",
       `qcow2,node-name=d,file.driver=file,file.filename=${image}`,
       "--export",
-      `vhost-user-blk,id=e,node-name=d,writable=on,addr.type=unix,addr.path=${join(scope.ramDir(), "socket")}`,
+      `vhost-user-blk,id=e,node-name=d,writable=on,addr.type=unix,addr.path=${socket}`,
     ]);
     scope.defer(async () => {
       writer.kill();
       await writer.exited;
     });
-    await until("it is locked", () => Bun.spawnSync(["qemu-img", "info", image], { stderr: "ignore" }).exitCode !== 0);
+    // Its socket is made after it took its lock; asking qemu-img would hold one of its own, which ends the writer.
+    await until("it is locked", () => existsSync(socket));
     await expectFailure(scope, image, FAILED, /disk\.qcow2 is being written to: end the virtual machine/, ["--force"]);
   });
 
