@@ -1,41 +1,57 @@
 /**
  * `npm test`: installs the tools that the tests need, builds the executable, runs every test file in a
- * process of its own and ends with one line of counts. `npm test -- wire tracker/udp` runs the files whose
- * path contains one of the words; `--fast` leaves out what needs networks, disks or minutes.
+ * process of its own and ends with a line for each test that failed and one of counts. `npm test -- wire tracker/udp`
+ * runs the files whose path contains one of the words; `--fast` leaves out what needs networks, disks or minutes.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Counts, parseReport, type Report } from "./report.ts";
 
 const ROOT = join(import.meta.dir, "..");
-/** These share the machine's cores and disks with nobody: one file at a time, and more time. */
-const HEAVY_FOLDERS = ["bench", "deploy", "interop", "vm"];
+
+/** Files that run in the same way, so many at once. */
+interface Group {
+  readonly has: (path: string) => boolean;
+  readonly parallel: number;
+  readonly timeoutMs: number;
+}
+
 const LIGHT_TIMEOUT_MS = 5 * 60_000;
 const HEAVY_TIMEOUT_MS = 20 * 60_000;
-const LIGHT_PARALLEL = 2;
+const isIn = (path: string, folders: readonly string[]) => folders.some((name) => path.startsWith(`test/${name}/`));
+const isFleet = (path: string) => path === "test/vm/fleet.test.ts";
+const isHeavy = (path: string) => isIn(path, ["bench", "deploy", "interop", "vm"]);
+/** In the order in which they run. */
+const GROUPS: readonly Group[] = [
+  { has: (path) => !isHeavy(path), parallel: 2, timeoutMs: LIGHT_TIMEOUT_MS },
+  // These share the machine's devices and mounts with nobody.
+  { has: (path) => isIn(path, ["bench", "deploy", "interop"]), parallel: 1, timeoutMs: HEAVY_TIMEOUT_MS },
+  // Mostly one machine of one processor each, of files alone, waited for by what it writes.
+  { has: (path) => isIn(path, ["vm"]) && !isFleet(path), parallel: 2, timeoutMs: HEAVY_TIMEOUT_MS },
+  { has: isFleet, parallel: 1, timeoutMs: HEAVY_TIMEOUT_MS },
+];
 /** Above every deadline that a test sets for itself, so that its own message is the one that is seen. */
 const TEST_TIMEOUT_MS = 10 * 60_000;
 
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
+/** More than these are hardly read; all of them stand in the log. */
+const FAILURES_SHOWN = 40;
 
-/** A file's counts and what is to be said about it. */
-interface Outcome extends Counts {
-  readonly problem: string | null;
+/** A file's counts, a line for each failure, and its output where there was one. */
+interface Outcome extends Report {
+  readonly output: string | null;
 }
 
 const words = process.argv.slice(2);
 const isFast = words.includes("--fast");
 const filters = words.filter((word) => !word.startsWith("--"));
-const isHeavy = (path: string) => HEAVY_FOLDERS.some((folder) => path.startsWith(`test/${folder}/`));
 const files = [...new Bun.Glob("test/**/*.test.ts").scanSync(ROOT)]
   .filter((path) => !(isFast && isHeavy(path)))
   .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
   .sort();
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+/** The output above may be long, and is shown in parts by some: these come last. */
+const failures: string[] = [];
 const reports = mkdtempSync(join(tmpdir(), "diskswarm-test-"));
 const environment: Record<string, string | undefined> = { ...process.env };
 
@@ -45,15 +61,12 @@ if (!isFast) {
   build();
 }
 try {
-  await runAll(
-    files.filter((path) => !isHeavy(path)),
-    LIGHT_PARALLEL,
-    LIGHT_TIMEOUT_MS,
-  );
-  await runAll(files.filter(isHeavy), 1, HEAVY_TIMEOUT_MS);
+  for (const { has, parallel, timeoutMs } of GROUPS) await runAll(files.filter(has), parallel, timeoutMs);
 } finally {
   rmSync(reports, { recursive: true, force: true });
 }
+for (const line of failures.slice(0, FAILURES_SHOWN)) console.log(line);
+if (failures.length > FAILURES_SHOWN) console.log(`... and ${failures.length - FAILURES_SHOWN} more failed`);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
 
@@ -70,10 +83,10 @@ function installPackages(): void {
   }
   // Nothing of it shall start as a service of this machine.
   const quiet = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" };
-  const install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", ...missing];
+  const apt = ["apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"];
+  const install = [...apt, "install", "-y", "--no-install-recommends", ...missing];
   if (succeeds(install, quiet)) return;
-  if (!succeeds(["apt-get", "update", "-q"], quiet) || !succeeds(install, quiet))
-    end(`cannot install ${missing.join(" ")}`);
+  if (!succeeds([...apt, "update"], quiet) || !succeeds(install, quiet)) end(`cannot install ${missing.join(" ")}`);
 }
 
 function packageIsInstalled(name: string): boolean {
@@ -103,24 +116,28 @@ async function runAll(paths: readonly string[], parallel: number, timeoutMs: num
 
 async function runAndTell(path: string, timeoutMs: number): Promise<void> {
   const startMs = performance.now();
-  const outcome = await runFile(path, timeoutMs);
+  const { counts, failures: lines, output } = await runFile(path, timeoutMs);
   const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
-  const counts = `${outcome.passed} passed, ${outcome.failed} failed, ${outcome.skipped} skipped`;
-  console.log(`${outcome.failed > 0 ? "FAIL" : "ok  "} ${path}: ${counts} (${seconds} s)`);
-  if (outcome.problem !== null) console.log(outcome.problem);
-  total.passed += outcome.passed;
-  total.failed += outcome.failed;
-  total.skipped += outcome.skipped;
+  const said = `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`;
+  console.log(`${counts.failed > 0 ? "FAIL" : "ok  "} ${path}: ${said} (${seconds} s)`);
+  if (output !== null) console.log(output);
+  failures.push(...lines.map((line) => `FAIL ${path}: ${line}`));
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  total.skipped += counts.skipped;
 }
 
 async function runFile(path: string, timeoutMs: number): Promise<Outcome> {
-  const report = join(reports, `${path.replaceAll("/", "_")}.xml`);
-  const flags = ["--reporter=junit", `--reporter-outfile=${report}`, `--timeout=${TEST_TIMEOUT_MS}`];
+  const base = join(reports, path.replaceAll("/", "_"));
+  const flags = ["--reporter=junit", `--reporter-outfile=${base}.xml`, `--timeout=${TEST_TIMEOUT_MS}`];
+  // Into a file: a pipe would have to be read until the last process has closed it that a test left behind.
+  const log = openSync(`${base}.log`, "a");
   const child = Bun.spawn([process.execPath, "test", ...flags, `./${path}`], {
     cwd: ROOT,
     env: environment,
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", log, log],
   });
+  closeSync(log);
   let isLate = false;
   // SIGTERM first: the file's own clean-up takes its network namespaces and devices along.
   const terminate = setTimeout(() => {
@@ -128,18 +145,19 @@ async function runFile(path: string, timeoutMs: number): Promise<Outcome> {
     child.kill("SIGTERM");
   }, timeoutMs);
   const kill = setTimeout(() => child.kill("SIGKILL"), timeoutMs + 10_000);
-  const [out, err, exitCode] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
+  const exitCode = await child.exited;
   clearTimeout(terminate);
   clearTimeout(kill);
-  const counts = await readCounts(report);
-  if (exitCode === 0 && counts && counts.failed === 0) return { ...counts, problem: null };
+  const xml = Bun.file(`${base}.xml`);
+  const report = (await xml.exists()) ? parseReport(await xml.text()) : null;
+  if (exitCode === 0 && report?.counts.failed === 0) return { ...report, output: null };
   const reason = isLate ? `ended after ${timeoutMs / 60_000} minutes` : `bun test ended with ${exitCode}`;
-  const { passed, failed, skipped } = counts ?? { passed: 0, failed: 0, skipped: 0 };
-  return { passed, failed: Math.max(1, failed), skipped, problem: `${withoutPasses(`${out}${err}`)}${reason}` };
+  const { passed, failed, skipped } = report?.counts ?? { passed: 0, failed: 0, skipped: 0 };
+  return {
+    counts: { passed, failed: Math.max(1, failed), skipped },
+    failures: failed > 0 ? report!.failures : [reason],
+    output: `${withoutPasses(readFileSync(`${base}.log`, "utf8"))}${reason}`,
+  };
 }
 
 /** Of hundreds of tests that passed nothing needs to be read. */
@@ -148,17 +166,6 @@ function withoutPasses(text: string): string {
     .split("\n")
     .filter((line) => !/^\((?:pass|skip)\) /.test(line))
     .join("\n");
-}
-
-/** Bun's own counts, from the head of its JUnit report; null where the process did not get to writing one. */
-async function readCounts(report: string): Promise<Counts | null> {
-  const file = Bun.file(report);
-  if (!(await file.exists())) return null;
-  const head = /<testsuites[^>]*>/.exec(await file.text())?.[0] ?? "";
-  const count = (name: string) => Number(new RegExp(` ${name}="(\\d+)"`).exec(head)?.[1] ?? Number.NaN);
-  const [tests, failed, skipped] = [count("tests"), count("failures"), count("skipped")];
-  if (![tests, failed, skipped].every(Number.isInteger)) return null;
-  return { passed: tests - failed - skipped, failed, skipped };
 }
 
 function end(message: string): never {

@@ -12,41 +12,37 @@ import { infoHashOf } from "../harness/torrents.ts";
 const NODES = 10;
 const DISK_BYTES = 64 * MIB;
 
-scopedTest(
-  `${NODES} nodes from one serve, each told nothing but a URL`,
-  async (scope) => {
-    const image = await capturedImage(scope, DISK_BYTES, { extents: scatteredExtents(100, DISK_BYTES, [4096], 41) });
-    const httpPort = await freePort(NODE_HOST);
-    const serving = start(scope, [
-      "serve",
-      image.path,
-      "--listen",
-      NODE_HOST,
-      "--http",
-      String(httpPort),
-      "--port",
-      String(await freePort(NODE_HOST)),
-    ]);
-    await serving.event("start");
-    const url = `http://${NODE_HOST}:${httpPort}/torrents/image.torrent`;
-    const nodes = await Promise.all(
-      Array.from({ length: NODES }, async () => {
-        const target = join(scope.ramDir(), "target");
-        const at = ["--listen", NODE_HOST, "--port", String(await freePort(NODE_HOST))];
-        return {
-          target,
-          run: start(scope, ["deploy", url, target, "--force", "--memory", "16M", "--linger", "swarm", ...at]),
-        };
-      }),
-    );
-    for (const { run, target } of nodes) {
-      await run.expectExit(0);
-      expect((await run.done()).flushed).toBe(true);
-      expectSameBytes(target, image.path, DISK_BYTES);
-    }
-  },
-  180_000,
-);
+scopedTest(`${NODES} nodes from one serve, each told nothing but a URL`, async (scope) => {
+  const image = await capturedImage(scope, DISK_BYTES, { extents: scatteredExtents(100, DISK_BYTES, [4096], 41) });
+  const httpPort = await freePort(NODE_HOST);
+  const serving = start(scope, [
+    "serve",
+    image.path,
+    "--listen",
+    NODE_HOST,
+    "--http",
+    String(httpPort),
+    "--port",
+    String(await freePort(NODE_HOST)),
+  ]);
+  await serving.event("start");
+  const url = `http://${NODE_HOST}:${httpPort}/torrents/image.torrent`;
+  const nodes = await Promise.all(
+    Array.from({ length: NODES }, async () => {
+      const target = join(scope.ramDir(), "target");
+      const at = ["--listen", NODE_HOST, "--port", String(await freePort(NODE_HOST))];
+      return {
+        target,
+        run: start(scope, ["deploy", url, target, "--force", "--memory", "16M", "--linger", "swarm", ...at]),
+      };
+    }),
+  );
+  for (const { run, target } of nodes) {
+    await run.expectExit(0);
+    expect((await run.done()).flushed).toBe(true);
+    expectSameBytes(target, image.path, DISK_BYTES);
+  }
+});
 
 scopedTest("the tracker answers for what it was given and nothing else", async (scope) => {
   const image = await capturedImage(scope, MIB);

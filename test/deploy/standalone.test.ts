@@ -6,6 +6,7 @@ import { expectSameBytes } from "../harness/compare.ts";
 import { programArgv, REPOSITORY } from "../harness/diskswarm.ts";
 import { MIB } from "../harness/fixture.ts";
 import { stampedImage } from "../harness/image.ts";
+import { undoLater } from "../harness/mounts.ts";
 import { freePort } from "../harness/ports.ts";
 import { Child, run } from "../harness/process.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
@@ -27,7 +28,7 @@ function withProc(scope: Scope, root: string): string {
   const folder = join(root, "proc");
   mkdirSync(folder);
   run(["mount", "-t", "proc", "proc", folder]);
-  scope.defer(() => void run(["umount", folder]));
+  undoLater(scope, ["umount", folder]);
   return root;
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { succeed } from "../harness/diskswarm.ts";
 import { filesystemOf, testFiles } from "../harness/filesystems.ts";
 import { loopDevice, loopPart } from "../harness/loop.ts";
-import { mountDevice } from "../harness/mounts.ts";
+import { mountDevice, undoLater } from "../harness/mounts.ts";
 import { run } from "../harness/process.ts";
 import { scopedTest } from "../harness/scope.ts";
 import { isRoot } from "../harness/tools.ts";
@@ -122,7 +122,7 @@ describe.skipIf(!isRoot)("a disk is captured", () => {
   scopedTest("a partition node like a disk of its own", async (scope) => {
     const disk = partitioned(scope, DISK_BYTES, "label: gpt", "start=2048, size=40M");
     run(["addpart", disk, "1", "2048", String((40 * MIB) / 512)]);
-    scope.defer(() => void run(["delpart", disk, "1"]));
+    undoLater(scope, ["delpart", disk, "1"]);
     filesystemOf("ext4").make(`${disk}p1`);
     const { done } = await captured(scope, `${disk}p1`);
     expect(done).toMatchObject({ kind: "partition", diskBytes: 40 * MIB });

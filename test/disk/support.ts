@@ -14,9 +14,9 @@ export function run(...command: string[]): string {
   return result.stdout.toString().trim();
 }
 
-/** Tries again for five seconds: for what may still be in use for a moment. */
-function runPatiently(...command: string[]): void {
-  const endMs = performance.now() + 5_000;
+/** Tries again for half a minute: for what may still be in use for a moment. */
+export function runPatiently(...command: string[]): void {
+  const endMs = performance.now() + 30_000;
   for (;;) {
     try {
       run(...command);

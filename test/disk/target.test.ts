@@ -6,7 +6,7 @@ import { close, open } from "../../src/kernel/libc.ts";
 import { openSource } from "../../src/disk/source.ts";
 import { needsOf, openTarget, type TargetNeeds } from "../../src/disk/target.ts";
 import type { Metainfo } from "../../src/torrent/types.ts";
-import { Bench, extentsOf, hasLoop, rangesOf, run } from "./support.ts";
+import { Bench, extentsOf, hasLoop, rangesOf, run, runPatiently } from "./support.ts";
 
 const MIB = 1024 * 1024;
 const NEEDS: TargetNeeds = { bytes: 8 * MIB, sectorBytes: 512, isExact: false };
@@ -140,7 +140,7 @@ describe.skipIf(!hasLoop)("a block device as target", () => {
     const device = bench.loop(file);
     const partition = `${device}p1`;
     run("addpart", device, "1", "2048", "12288");
-    bench.onEnd(() => run("delpart", device, "1"));
+    bench.onEnd(() => runPatiently("delpart", device, "1"));
     run("mkfs.ext4", "-q", partition);
     const point = bench.mount(partition);
     const error = refusal(device);

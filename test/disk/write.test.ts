@@ -32,8 +32,11 @@ beforeEach(() => {
   bench = new Bench();
 });
 afterEach(() => {
-  reactor.close();
-  bench.end();
+  try {
+    reactor.close();
+  } finally {
+    bench.end();
+  }
 });
 
 interface Image {
@@ -354,7 +357,8 @@ for (const io of ["uring", "epoll"] as const) {
         { bytes: DISK_BYTES, sectorBytes: null, isExact: false },
         { force: true, direct: "auto" },
       );
-      expect(() => deploy(image, target, 1)).toThrow(/^write .*disk at byte \d+: ENOSPC.*free space/);
+      // Whichever finds no room first: data, or zeros at the edge of a range, which are written beside it.
+      expect(() => deploy(image, target, 1)).toThrow(/^(?:write|zero) .*disk at byte \d+: ENOSPC.*free space/);
       target.close();
     });
 

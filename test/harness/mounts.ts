@@ -19,11 +19,14 @@ export function mountWith(scope: Scope, command: readonly string[]): string {
   const folder = join(scope.tempDir(), "mount");
   mkdirSync(folder);
   run([...command, folder]);
-  scope.defer(() => unmount(folder));
+  undoLater(scope, ["umount", folder]);
   return folder;
 }
 
-/** The kernel lets go of a killed process's io_uring, and of a detached loop device, a moment later. */
-async function unmount(folder: string): Promise<void> {
-  await until(`${folder} is unmounted`, () => Bun.spawnSync(["umount", folder], { stderr: "ignore" }).exitCode === 0);
+/**
+ * Runs a command at the end of the scope, again and again until it succeeds: the kernel lets go of a killed process's
+ * io_uring, and of a detached loop device, a moment later.
+ */
+export function undoLater(scope: Scope, argv: readonly string[]): void {
+  scope.defer(() => until(argv.join(" "), () => Bun.spawnSync([...argv], { stderr: "ignore" }).exitCode === 0));
 }

@@ -30,8 +30,8 @@ interface Waiter {
   reject(error: Error): void;
 }
 
-/** What an ended process wrote is in the pipes already; this is far more than reading it takes. */
-const OUTPUT_GRACE_MS = 1_000;
+/** What an ended process wrote is in the pipes already; this is far more than reading it takes, on a busy machine too. */
+const OUTPUT_GRACE_MS = 5_000;
 
 export class Child {
   readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
@@ -194,12 +194,21 @@ const SIGNAL_NUMBERS: Record<string, number> = {
 
 /** VmHWM of a process in bytes (proc_pid_status(5)); 0 once it is gone. */
 export function peakRssBytesOf(pid: number): number {
+  const match = /^VmHWM:\s+(\d+) kB/m.exec(readOfProcess(pid, "status"));
+  return match ? Number(match[1]) * 1024 : 0;
+}
+
+/** The words of a process, with NUL behind each; nothing once it is gone. */
+export function commandLineOf(pid: number | string): string {
+  return readOfProcess(pid, "cmdline");
+}
+
+/** A file of /proc/PID; it may end between any two looks at it. */
+function readOfProcess(pid: number | string, name: string): string {
   try {
-    const match = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-    return match ? Number(match[1]) * 1024 : 0;
+    return readFileSync(`/proc/${pid}/${name}`, "latin1");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT" || (error as NodeJS.ErrnoException).code === "ESRCH")
-      return 0;
+    if (["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return "";
     throw error;
   }
 }
@@ -214,7 +223,7 @@ export function run(argv: readonly string[], prefix: readonly string[] = []): st
 }
 
 /** Polls until `check` is true; a condition of another process has no event to wait for. */
-export async function until(what: string, check: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<void> {
+export async function until(what: string, check: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
   const endMs = Date.now() + timeoutMs;
   while (!(await check())) {
     if (Date.now() > endMs) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);

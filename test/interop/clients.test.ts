@@ -185,27 +185,19 @@ async function mixedSwarm(scope: Scope, network: Network, swarm: Swarm, url: str
 }
 
 describe.skipIf(!isRoot)("a swarm of aria2, libtorrent, transmission and us", () => {
-  scopedTest(
-    "with opentracker",
-    async (scope) => {
-      const network = new Network(scope);
-      const swarm = singleFileSwarm(scope, network);
-      const tracker = await startOpentracker(scope, swarm.trackerMachine, swarm.infoHash);
-      await mixedSwarm(scope, network, swarm, tracker.url);
-    },
-    150_000,
-  );
+  scopedTest("with opentracker", async (scope) => {
+    const network = new Network(scope);
+    const swarm = singleFileSwarm(scope, network);
+    const tracker = await startOpentracker(scope, swarm.trackerMachine, swarm.infoHash);
+    await mixedSwarm(scope, network, swarm, tracker.url);
+  });
 
-  scopedTest(
-    "with our tracker",
-    async (scope) => {
-      const network = new Network(scope);
-      const swarm = singleFileSwarm(scope, network);
-      const machine = swarm.trackerMachine;
-      const tracker = start(scope, ["track", "--listen", machine.address, "--allow", swarm.torrent], { machine });
-      await tracker.event("start");
-      await mixedSwarm(scope, network, swarm, trackerUrl(machine));
-    },
-    150_000,
-  );
+  scopedTest("with our tracker", async (scope) => {
+    const network = new Network(scope);
+    const swarm = singleFileSwarm(scope, network);
+    const machine = swarm.trackerMachine;
+    const tracker = start(scope, ["track", "--listen", machine.address, "--allow", swarm.torrent], { machine });
+    await tracker.event("start");
+    await mixedSwarm(scope, network, swarm, trackerUrl(machine));
+  });
 });

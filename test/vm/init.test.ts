@@ -11,7 +11,7 @@ import { run } from "../harness/process.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
 import { isRoot, needTools } from "../harness/tools.ts";
 import { plugIn, startBootServer } from "../harness/vm-network.ts";
-import { Vm } from "../harness/vm.ts";
+import { PATIENCE, Vm } from "../harness/vm.ts";
 
 const TIMEOUT_MS = 8 * 60_000;
 const IMAGE_BYTES = 20 * 1024 * 1024;
@@ -61,7 +61,7 @@ function bootableImage(scope: Scope): string {
   writeFileSync(join(initrd, "init"), init + last, { mode: 0o755 });
   run(["sh", "-c", `cd ${initrd} && find . | cpio --quiet -o -H newc > ${root}/boot/initrd.img`]);
   copyFileSync(debianKernel("cloud-amd64").vmlinuz, join(root, "boot/vmlinuz"));
-  const entry = "linux /boot/vmlinuz console=ttyS0 test.mark=7\n  initrd /boot/initrd.img";
+  const entry = `linux /boot/vmlinuz console=ttyS0 ${PATIENCE} test.mark=7\n  initrd /boot/initrd.img`;
   writeFileSync(join(root, "boot/grub/grub.cfg"), `menuentry 'Test' {\n  ${entry}\n}\n`);
   run(["mkfs.ext4", "-q", "-d", root, "-E", `offset=${34816 * 512}`, image, "100000k"]);
   return image;
