@@ -7,7 +7,11 @@
  * because what comes next may be an announce again. An upgrade (WebSocket) is left alone and lasts.
  *
  * Each direction has one buffer and one operation in flight; a handover ends when the server closes, when
- * either side fails, or when nothing moved for `PAUSE_MS_MAX`. Descriptors are closed once no operation is left.
+ * the client fails, or when nothing moved for `PAUSE_MS_MAX`. Descriptors are closed once no operation is left.
+ *
+ * A server that has heard enough of a request answers it and closes. What the client still sends is then read and
+ * thrown away until it closes or `DRAIN_MS` are over: a socket that is closed with bytes unread resets the
+ * connection, and that takes the answer away.
  */
 import { assert } from "../errors.ts";
 import * as abi from "../kernel/abi.ts";
@@ -37,6 +41,8 @@ export const HANDOVER_TOKENS = SLOTS * WAYS;
 
 /** Longer than the pages' server takes for anything, and than a network is gone for. */
 const PAUSE_MS_MAX = 60_000;
+/** After its reply a client that sends a body has this long to read it and close. */
+const DRAIN_MS = 2_000;
 /** One line more than the longest head. */
 const BUFFER_BYTES = HTTP_HEAD_BYTES_MAX + 64;
 const SOCKADDR_ROOM = 112;
@@ -53,6 +59,12 @@ class Handover {
   /** The reply's status line was passed on. */
   hasReplied = false;
   isUpgrade = false;
+  /** The client says more than a head. */
+  hasBody = false;
+  /** The client has closed its side. */
+  hasSaidAll = false;
+  /** The server has closed: what the client says is thrown away. */
+  isDraining = false;
   deadlineMs = 0;
   /** What of a buffer is still to be sent, by way: positions in that buffer. */
   readonly from = [0, 0, 0];
@@ -98,6 +110,7 @@ export class Handovers {
     one.client = client;
     one.server = server;
     one.isUpgrade = head.hasUpgrade;
+    one.hasBody = head.hasBody;
     this.#slots[slot] = one;
     this.#count++;
     this.#writeRequest(slot, one, request, head, headAt);
@@ -164,10 +177,13 @@ export class Handovers {
 
   #received(slot: number, one: Handover, way: Way, result: number): void {
     if (result <= 0) {
+      if (way === Way.down) return this.#replied(slot, one);
+      one.hasSaidAll = true;
       // A client that has said all (a half-closed connection) still gets its reply; any other end is the end.
-      if (way === Way.up && result === 0) return;
+      if (result === 0 && !one.isDraining) return;
       return this.#end(slot, one);
     }
+    if (one.isDraining) return this.#receive(slot, one, way);
     this.#touch(one);
     one.from[way] = 0;
     one.to[way] = result;
@@ -175,8 +191,20 @@ export class Handovers {
     this.#send(slot, one, way);
   }
 
+  /** The server has closed: so is this side, and where the client may still be sending it is heard to its end. */
+  #replied(slot: number, one: Handover): void {
+    const isOver = !one.hasBody || one.hasSaidAll || libc.shutdown(one.client, abi.SHUT_WR) < 0;
+    if (isOver) return this.#end(slot, one);
+    one.isDraining = true;
+    one.deadlineMs = this.#options.now() + DRAIN_MS;
+    if (one.pending === 0) this.#receive(slot, one, Way.up);
+  }
+
   #sent(slot: number, one: Handover, way: Way, result: number): void {
-    if (result <= 0) return this.#end(slot, one);
+    if (result <= 0 && !(way === Way.up && one.hasBody)) return this.#end(slot, one);
+    if (one.isDraining) return this.#receive(slot, one, way);
+    // The server takes no more of the request: its reply comes all the same.
+    if (result <= 0) return;
     this.#touch(one);
     one.from[way]! += result;
     if (one.from[way]! < one.to[way]!) this.#send(slot, one, way);

@@ -115,6 +115,17 @@ describe("what is handed over", () => {
     expect(text).toEndWith(BIG);
   });
 
+  test("a request that is too large is answered, however much of it is still to come", async () => {
+    const url = `http://127.0.0.1:${tracker.httpPort}/page`;
+    for (let n = 0; n < 20; n++) {
+      const { status } = await fetch(url, { method: "POST", body: BIG });
+      expect(status).toBe(413);
+    }
+    const silent = open();
+    silent.socket.write(`POST /page HTTP/1.1\r\nHost: t\r\nContent-Length: ${BIG.length}\r\n\r\n`);
+    expect(await silent.closed).toStartWith("HTTP/1.1 413");
+  });
+
   test("a client that leaves in the middle of a page, and one that reads nothing, take nothing with them", async () => {
     const left: Conversation[] = [];
     for (let n = 0; n < 50; n++) {
