@@ -5,7 +5,7 @@
  */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { REPOSITORY } from "./diskswarm.ts";
+import { alone, cacheFolder } from "./cache.ts";
 import { run } from "./process.ts";
 import { needTools } from "./tools.ts";
 
@@ -21,7 +21,6 @@ export interface TestKernel {
   readonly modules: string;
 }
 
-const CACHE = join(REPOSITORY, ".cache/kernels");
 /** Asking apt takes a second. */
 const found = new Map<KernelFlavour, TestKernel>();
 
@@ -34,13 +33,33 @@ export function debianKernel(flavour: KernelFlavour): TestKernel {
 
 function fetchKernel(flavour: KernelFlavour): TestKernel {
   needTools("apt-get", "dpkg-deb", "depmod");
-  mkdirSync(CACHE, { recursive: true });
-  const apt = aptFor(flavour.endsWith("arm64") ? "arm64" : "amd64");
-  const { name, version } = packageOfTheDay(apt, `linux-image-${flavour}`);
-  const folder = join(CACHE, `${name}_${version.replaceAll(":", "_")}`);
-  if (!existsSync(folder)) unpack(apt, name, folder);
+  const { name, folder } = alone("kernels", () => unpackedPackage(flavour));
   const release = name.slice("linux-image-".length);
   return { release, vmlinuz: join(folder, `boot/vmlinuz-${release}`), modules: join(folder, "lib/modules", release) };
+}
+
+interface Unpacked {
+  readonly name: string;
+  readonly folder: string;
+}
+
+function unpackedPackage(flavour: KernelFlavour): Unpacked {
+  const apt = aptFor(flavour.endsWith("arm64") ? "arm64" : "amd64");
+  const known = unpackedBy(apt, flavour);
+  if (known !== null) return known;
+  // There are no lists yet, or they are of a day whose packages the mirror no longer has.
+  run(["apt-get", ...apt, "update", "-q"]);
+  const found = unpackedBy(apt, flavour);
+  if (found === null) throw new Error(`apt cannot fetch the package that linux-image-${flavour} depends on`);
+  return found;
+}
+
+/** Null where apt does not know it, or not where it is. */
+function unpackedBy(apt: readonly string[], flavour: KernelFlavour): Unpacked | null {
+  const found = packageOfTheDay(apt, `linux-image-${flavour}`);
+  if (found === null) return null;
+  const folder = join(cacheFolder("kernels"), `${found.name}_${found.version.replaceAll(":", "_")}`);
+  return existsSync(folder) || unpack(apt, found.name, folder) ? { name: found.name, folder } : null;
 }
 
 export type DebianArchitecture = "amd64" | "arm64";
@@ -49,7 +68,7 @@ export type DebianArchitecture = "amd64" | "arm64";
 export function aptFor(architecture: DebianArchitecture): string[] {
   const own = process.arch === "x64" ? "amd64" : "arm64";
   if (architecture === own) return [];
-  const state = join(CACHE, `apt-${architecture}`);
+  const state = join(cacheFolder("kernels"), `apt-${architecture}`);
   mkdirSync(join(state, "lists/partial"), { recursive: true });
   mkdirSync(join(state, "cache"), { recursive: true });
   return [
@@ -60,19 +79,11 @@ export function aptFor(architecture: DebianArchitecture): string[] {
   ].flat();
 }
 
-function packageOfTheDay(apt: readonly string[], meta: string): { name: string; version: string } {
-  const find = () => {
-    const name = /^\s+Depends: (linux-image-\d\S*)/m.exec(succeed(["apt-cache", ...apt, "depends", meta]))?.[1];
-    const version =
-      name === undefined ? undefined : /^Version: (\S+)/m.exec(succeed(["apt-cache", ...apt, "show", name]))?.[1];
-    return name === undefined || version === undefined ? null : { name, version };
-  };
-  const known = find();
-  if (known !== null) return known;
-  run(["apt-get", ...apt, "update", "-q"]);
-  const afterUpdate = find();
-  if (afterUpdate === null) throw new Error(`apt knows no package that ${meta} depends on`);
-  return afterUpdate;
+function packageOfTheDay(apt: readonly string[], meta: string): { name: string; version: string } | null {
+  const name = /^\s+Depends: (linux-image-\d\S*)/m.exec(succeed(["apt-cache", ...apt, "depends", meta]))?.[1];
+  const version =
+    name === undefined ? undefined : /^Version: (\S+)/m.exec(succeed(["apt-cache", ...apt, "show", name]))?.[1];
+  return name === undefined || version === undefined ? null : { name, version };
 }
 
 /** What a look-up says; nothing where the package is not known. */
@@ -81,19 +92,19 @@ function succeed(argv: readonly string[]): string {
   return exitCode === 0 ? stdout.toString() : "";
 }
 
-function unpack(apt: readonly string[], name: string, folder: string): void {
-  const work = mkdtempSync(join(CACHE, ".unpack-"));
+/** False where it cannot be fetched. */
+function unpack(apt: readonly string[], name: string, folder: string): boolean {
+  const work = mkdtempSync(join(cacheFolder("kernels"), ".unpack-"));
   try {
-    const { exitCode, stderr } = Bun.spawnSync(["apt-get", ...apt, "download", "-q", name], {
-      cwd: work,
-      stdin: "ignore",
-    });
-    if (exitCode !== 0) throw new Error(`apt-get download ${name} ended with ${exitCode}: ${stderr}`);
+    const download = ["apt-get", ...apt, "download", "-q", "-o", "Acquire::Retries=3", name];
+    const { exitCode, stderr } = Bun.spawnSync(download, { cwd: work, stdin: "ignore" });
+    if (exitCode !== 0) console.error(`apt-get download ${name} ended with ${exitCode}: ${stderr}`);
     const [archive] = readdirSync(work);
-    run(["dpkg-deb", "-x", join(work, archive!), join(work, "root")]);
+    if (exitCode !== 0 || archive === undefined) return false;
+    run(["dpkg-deb", "-x", join(work, archive), join(work, "root")]);
     run(["depmod", "-b", join(work, "root"), name.slice("linux-image-".length)]);
-    // Whoever is second finds the folder there, with the same content.
-    if (!existsSync(folder)) renameSync(join(work, "root"), folder);
+    renameSync(join(work, "root"), folder);
+    return true;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

@@ -3,20 +3,18 @@
  * Debian's kernel, and kept in `.cache/boot` for one executable.
  */
 import { beforeAll } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { programArgv, REPOSITORY } from "./diskswarm.ts";
+import { cacheFolder, kept } from "./cache.ts";
+import { programArgv } from "./diskswarm.ts";
 import { debianKernel } from "./kernels.ts";
 import { run } from "./process.ts";
-import { NAME_PREFIX } from "./scope.ts";
 import { isRoot } from "./tools.ts";
 
 export type Stages = "one-stage" | "two-stage";
 /** lz4 is packed in a moment; xz, which is what admins get, takes the better part of a minute, and less of a node's memory. */
 export type Packing = "lz4" | "xz";
 
-const CACHE = join(REPOSITORY, ".cache/boot");
 const BUILD_TIMEOUT_MS = 9 * 60_000;
 const OLD_MS = 24 * 60 * 60_000;
 
@@ -26,21 +24,12 @@ export function bootFolder(stages: Stages, packing: Packing = "lz4"): string {
   if (!binary) throw new Error("an initramfs holds the executable: run npm run build and set DISKSWARM_BINARY to it");
   const { release, vmlinuz, modules } = debianKernel("cloud-amd64");
   const hash = new Bun.CryptoHasher("sha256").update(readFileSync(binary)).digest("hex").slice(0, 16);
-  const name = `${stages}-${packing}-${release}-${hash}`;
-  const folder = join(CACHE, name);
-  if (existsSync(folder)) return folder;
-  const words = ["--kernel", vmlinuz, "--modules", modules, "--drivers", "minimal", "--compress", packing];
-  const twoStage = stages === "two-stage" ? ["--two-stage"] : [];
-  const work = mkdtempSync(join(tmpdir(), `${NAME_PREFIX}-${process.pid}-`));
-  try {
-    run([...programArgv(), "initramfs", "-o", join(work, name), ...words, ...twoStage]);
-    mkdirSync(CACHE, { recursive: true });
+  return kept("boot", `${stages}-${packing}-${release}-${hash}`, (made) => {
     removeOld();
-    keep(join(work, name), folder);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
-  return folder;
+    const words = ["--kernel", vmlinuz, "--modules", modules, "--drivers", "minimal", "--compress", packing];
+    const twoStage = stages === "two-stage" ? ["--two-stage"] : [];
+    run([...programArgv(), "initramfs", "-o", made, ...words, ...twoStage]);
+  });
 }
 
 /** Has it made before the first test of a file, outside of that test's time. */
@@ -48,17 +37,10 @@ export function bootBeforehand(kinds: readonly Stages[], packing?: Packing): voi
   if (isRoot) beforeAll(() => void kinds.map((stages) => bootFolder(stages, packing)), BUILD_TIMEOUT_MS);
 }
 
-/** Moves what was made into the cache, complete or not at all. Whoever is second finds it there, with the same content. */
-export function keep(made: string, path: string): void {
-  const half = `${path}.${process.pid}.tmp`;
-  run(["cp", "--recursive", "--sparse=always", made, half]);
-  if (existsSync(path)) rmSync(half, { recursive: true });
-  else renameSync(half, path);
-}
-
 /** Those of executables that were built on another day. */
 function removeOld(): void {
-  const paths = readdirSync(CACHE).map((name) => join(CACHE, name));
+  const folder = cacheFolder("boot");
+  const paths = readdirSync(folder).map((name) => join(folder, name));
   for (const path of paths.filter((each) => Date.now() - statSync(each).mtimeMs > OLD_MS))
     rmSync(path, { recursive: true, force: true });
 }

@@ -5,19 +5,15 @@
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { REPOSITORY } from "./diskswarm.ts";
+import { kept } from "./cache.ts";
 import { sparseFile, writeFully } from "./image.ts";
 import { run } from "./process.ts";
-import { NAME_PREFIX } from "./scope.ts";
 import { needTools } from "./tools.ts";
 import { PATIENCE } from "./vm.ts";
-import { keep } from "./vm-boot.ts";
 
 const MIB = 1024 * 1024;
 const SECTOR_BYTES = 512;
-const CACHE = join(REPOSITORY, ".cache/os");
 /** What the system calls itself before it is told otherwise. */
 export const OS_HOST_NAME = "golden";
 export const ROOT_LABEL = "osroot";
@@ -64,10 +60,7 @@ const MASKED_UNITS = [
 /** The raw disk image of it, made on the first call. Root is needed, mounts and loop devices are not. */
 export function debianDisk(): string {
   needTools("mmdebstrap", "sfdisk", "mke2fs", "mkfs.fat", "mmd", "mcopy", "grub-mkimage");
-  const path = join(CACHE, `debian-${recipeKey()}.raw`);
-  if (fs.existsSync(path)) return path;
-  const work = fs.mkdtempSync(join(tmpdir(), `${NAME_PREFIX}-${process.pid}-`));
-  try {
+  return kept("os", `debian-${recipeKey()}.raw`, (made, work) => {
     const root = join(work, "root");
     installPackages(root);
     for (const [name, text] of Object.entries(FILES)) {
@@ -75,14 +68,8 @@ export function debianDisk(): string {
       fs.writeFileSync(join(root, name), text);
     }
     for (const unit of MASKED_UNITS) fs.symlinkSync("/dev/null", join(root, "etc/systemd/system", unit));
-    const disk = join(work, "disk.raw");
-    makeDisk(work, root, disk);
-    fs.mkdirSync(CACHE, { recursive: true });
-    keep(disk, path);
-  } finally {
-    fs.rmSync(work, { recursive: true, force: true });
-  }
-  return path;
+    makeDisk(work, root, made);
+  });
 }
 
 /** Changes with this file and with the packages of the day. */
@@ -123,6 +110,7 @@ function installPackages(root: string): void {
     ...["mmdebstrap", "--mode=root", "--variant=essential", `--include=${PACKAGES.join(",")}`],
     ...["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*"],
     ...["--dpkgopt=path-exclude=/usr/share/man/*", '--aptopt=APT::Install-Recommends "false"'],
+    "--aptopt=Acquire::Retries 3",
     `--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"`,
     `--essential-hook=printf '${initramfs.replaceAll("\n", "\\n")}' > "$1/etc/initramfs-tools/conf.d/small"`,
     `--essential-hook=printf '${DRIVERS.join("\\n")}\\n' > "$1/usr/share/initramfs-tools/modules.d/drivers"`,
