@@ -20,15 +20,20 @@ interface Group {
 const LIGHT_TIMEOUT_MS = 5 * 60_000;
 const HEAVY_TIMEOUT_MS = 20 * 60_000;
 const isIn = (path: string, folders: readonly string[]) => folders.some((name) => path.startsWith(`test/${name}/`));
-const isFleet = (path: string) => path === "test/vm/fleet.test.ts";
 const isHeavy = (path: string) => isIn(path, ["bench", "deploy", "interop", "vm"]);
+const isFleet = (path: string) => path === "test/vm/fleet.test.ts";
+/**
+ * Machines of one processor and stock clients: they have namespaces and files of their own, are waited for by what they
+ * write, and leave a core idle. Nothing with mounts or loop devices is among them: whoever enters a namespace takes a copy of
+ * all mounts along, and a device that was unmounted here stays in use there.
+ */
+const isApart = (path: string) =>
+  (isIn(path, ["vm"]) && !isFleet(path)) || /\/interop\/(?:clients|stock)\.test\.ts$/.test(path);
 /** In the order in which they run. */
 const GROUPS: readonly Group[] = [
   { has: (path) => !isHeavy(path), parallel: 2, timeoutMs: LIGHT_TIMEOUT_MS },
-  // These share the machine's devices and mounts with nobody.
-  { has: (path) => isIn(path, ["bench", "deploy", "interop"]), parallel: 1, timeoutMs: HEAVY_TIMEOUT_MS },
-  // Mostly one machine of one processor each, of files alone, waited for by what it writes.
-  { has: (path) => isIn(path, ["vm"]) && !isFleet(path), parallel: 2, timeoutMs: HEAVY_TIMEOUT_MS },
+  { has: (path) => isHeavy(path) && !isApart(path) && !isFleet(path), parallel: 1, timeoutMs: HEAVY_TIMEOUT_MS },
+  { has: isApart, parallel: 2, timeoutMs: HEAVY_TIMEOUT_MS },
   { has: isFleet, parallel: 1, timeoutMs: HEAVY_TIMEOUT_MS },
 ];
 /** Above every deadline that a test sets for itself, so that its own message is the one that is seen. */

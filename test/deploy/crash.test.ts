@@ -125,7 +125,7 @@ describe.skipIf(!isRoot)("killed at 50 %", () => {
       const machine = network.machine();
       machine.shape(MEGABITS);
       const target = join(scope.ramDir(), "target");
-      const node = deployOn(scope, machine, image, target, ["--force", "--peer", seeder.peer, "--timeout", "3s"]);
+      const node = deployOn(scope, machine, image, target, ["--force", "--peer", seeder.peer, "--timeout", "6s"]);
       await node.progressed(0.5);
       await seeder.run.child.kill();
       const { stderr } = await node.expectExit(5);

@@ -81,7 +81,7 @@ scopedTest("a source that changed after its capture never becomes a proof", asyn
   const seeder = await loopbackSeeder(scope, image.torrent, image.path);
   writeStamped(image.path, [{ offsetBytes: 9 * MIB, lengthBytes: 512 }], 99);
   const target = join(scope.ramDir(), "target");
-  const deployment = await startDeploy(scope, image.torrent, target, [seeder.peer], ["--timeout", "2s"]);
+  const deployment = await startDeploy(scope, image.torrent, target, [seeder.peer], ["--timeout", "5s"]);
   // Wrong data is met (3), or the seeder notices first that its source changed and ends, and nobody is left (5).
   const { exitCode } = await deployment.ended;
   expect([3, 5]).toContain(exitCode);
@@ -94,7 +94,7 @@ scopedTest("a source that shrinks under the seeder is reported by it", async (sc
   const seeder = await loopbackSeeder(scope, image.torrent, image.path);
   truncateSync(image.path, 4 * MIB);
   const target = join(scope.ramDir(), "target");
-  const deployment = await startDeploy(scope, image.torrent, target, [seeder.peer], ["--timeout", "2s"]);
+  const deployment = await startDeploy(scope, image.torrent, target, [seeder.peer], ["--timeout", "5s"]);
   await seeder.run.child.waitForLine((line) => line.includes(image.path) && /bytes?\b/.test(line));
   const { exitCode } = await deployment.ended;
   expect([1, 3, 5]).toContain(exitCode);

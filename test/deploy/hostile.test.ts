@@ -66,7 +66,7 @@ scopedTest("a peer whose lie is in one block alone is found", async (scope) => {
     },
   });
   const target = join(scope.ramDir(), "target");
-  const run = await startDeploy(scope, image.torrent, target, [liar.peer], ["--timeout", "2s"]);
+  const run = await startDeploy(scope, image.torrent, target, [liar.peer], ["--timeout", "5s"]);
   const { stderr } = await run.expectExit(3);
   expect(stderr).toContain(LIAR_HOST);
 });
@@ -74,7 +74,7 @@ scopedTest("a peer whose lie is in one block alone is found", async (scope) => {
 scopedTest("wrong data from the only seeder: exit 3, never done", async (scope) => {
   const image = await capturedImage(scope, 8 * MIB);
   const liar = await seederOf(scope, image, LIAR_HOST, { corrupt: flipOneBit });
-  const run = await startDeploy(scope, image.torrent, join(scope.ramDir(), "target"), [liar.peer], ["--timeout", "2s"]);
+  const run = await startDeploy(scope, image.torrent, join(scope.ramDir(), "target"), [liar.peer], ["--timeout", "5s"]);
   const { stderr } = await run.expectExit(3);
   expect(stderr).toContain(LIAR_HOST);
   expect(run.events.some(({ event }) => event === "done")).toBe(false);

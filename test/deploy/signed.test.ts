@@ -81,7 +81,7 @@ scopedTest("data that SHA-1 knows and the signed list does not is never done", a
   const torrent = join(scope.ramDir(), "image.torrent");
   writeFileSync(torrent, withSignature(other, list, signTorrent(signer, infoBytesOfTorrent(other), list)));
   const seeder = await loopbackSeeder(scope, image.torrent, image.path);
-  const flags = ["--key", mine.publicKey, "--timeout", "2s"];
+  const flags = ["--key", mine.publicKey, "--timeout", "5s"];
   const attempt = await startDeploy(scope, torrent, join(scope.ramDir(), "target"), [seeder.peer], flags);
   await attempt.expectExit(3);
   expect(attempt.events.some(({ event }) => event === "done")).toBe(false);

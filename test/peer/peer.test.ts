@@ -102,7 +102,7 @@ function start(options: Partial<PeerOptions> & Pick<PeerOptions, "role" | "torre
       delta: "auto",
       check: false,
       lingerMs: 0,
-      timeoutMs: 3000,
+      timeoutMs: 30_000,
       blockBytesMax: 256 * KiB,
       compress: true,
       ...options,
@@ -207,7 +207,7 @@ describe.each(["uring", "epoll"] as const)("peers on %s", (io) => {
     source.fill(0, 2 * MiB, 2 * MiB + 8192);
     const peer = await seed(torrent, source, io);
     const path = join(folder, "target");
-    const node = start({ role: "deploy", torrent, path, io, peers: [peer], timeoutMs: 1500 });
+    const node = start({ role: "deploy", torrent, path, io, peers: [peer], timeoutMs: 4000 });
     const failure = await node.handle.finished.then(
       () => null,
       (error) => error,
