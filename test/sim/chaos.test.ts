@@ -67,7 +67,7 @@ describe("chaos", () => {
         expect(node.disk.slabsHeld).toBe(0);
         expect(node.disk.slabsPeak).toBeLessThanOrEqual(fleet.options.slabsMax);
         const lying = new Set([...liars].map((liar) => fleet.nodes[liar].options.address.host));
-        for (const event of node.reports) if (event.kind === "banned") expect(lying).toContain(event.address.host);
+        for (const event of node.faults) if (event.kind === "banned") expect(lying).toContain(event.address.host);
       }
     });
   }

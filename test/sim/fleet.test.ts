@@ -41,7 +41,7 @@ function expectProven(fleet: Fleet): void {
 function banned(fleet: Fleet): string[] {
   const hosts = new Set<string>();
   for (const node of fleet.nodes)
-    for (const event of node.reports) if (event.kind === "banned") hosts.add(event.address.host);
+    for (const event of node.faults) if (event.kind === "banned") hosts.add(event.address.host);
   return [...hosts].sort();
 }
 
@@ -53,7 +53,7 @@ describe("a fleet", () => {
     expect(fleet.seeder.link.upBytes / fleet.totalBytes).toBeLessThan(4);
     expect(banned(fleet)).toEqual([]);
     for (const node of fleet.nodes) {
-      const faults = node.reports.filter((event) => event.kind === "peer-dropped" && event.reason?.kind === "fault");
+      const faults = node.faults.filter((event) => event.kind === "peer-dropped" && event.reason?.kind === "fault");
       expect(faults).toEqual([]);
     }
   });

@@ -59,6 +59,8 @@ export interface FleetOptions {
   readonly joinsAtMs: ((index: number, random: Random) => number) | null;
   readonly deaths: readonly Death[];
   readonly outboxBytes: number;
+  /** Mean time until a node's thread looks at what arrived: its own work and the machine's scheduling. */
+  readonly wakeMs: number;
   readonly tuning: Partial<SwarmTuning>;
   /** Overrides for single nodes; node 0 is the seeder. */
   readonly tuningOf: (index: number) => Partial<SwarmTuning>;
@@ -78,7 +80,7 @@ export const FLEET_DEFAULT: FleetOptions = {
   linkBytesPerMs: 125_000,
   rateOf: () => ({ up: 1, down: 1 }),
   latencyMs: 0.1,
-  network: { turnBytes: 64 * KiB, windowBytes: 1 * MiB },
+  network: { turnBytes: 64 * KiB, windowBytes: 256 * KiB, unsentBytes: 256 * KiB, queueBytes: 256 * KiB },
   racks: null,
   slabsMax: 48,
   writeBytesPerMs: 500_000,
@@ -88,6 +90,7 @@ export const FLEET_DEFAULT: FleetOptions = {
   joinsAtMs: null,
   deaths: [],
   outboxBytes: 4 * KiB,
+  wakeMs: 0,
   tuning: {},
   tuningOf: () => ({}),
   spoils: () => 0,
@@ -213,6 +216,7 @@ export class Fleet implements Ether {
         network: options.network,
         disk: { ...options, totalBytes: this.totalBytes },
         outboxBytes: options.outboxBytes,
+        wakeMs: options.wakeMs,
         spoils: options.spoils(index),
         swarm: {
           ...TUNING_DEFAULT,

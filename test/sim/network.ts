@@ -6,25 +6,26 @@
  * sent then passes the uplinks of both racks, where there are two, and the receiver's link, each first come, first
  * served, so that a connection takes no more of them than its window lets it: that shares a crowded link nearly
  * equally among those who send over it, and gives what one cannot use to the others (max-min). A turn is short
- * against a piece; by it a sender's shares are wrong at most.
+ * against a piece; by it a sender's shares are wrong at most. What waits for its turn is the kernel's and cannot be
+ * recalled, up to `unsentBytes` of a connection: a send counts as done when all of it is there, and one that waits
+ * goes on when half of that is left, as with TCP_NOTSENT_LOWAT.
  *
- * Frames of a connection that has no payload to send do not stand in that line: they wait for the burst that is
- * being sent and for as much as a switch holds in front of the receiver, and what they weigh is taken off both
- * links. Rates are goodput, as iperf3 measures it: headers count for what is sent beside full segments only. Slow
+ * Frames of a connection that has no payload to send do not stand in that line: they wait for a turn of each
+ * connection that has payload and for what a switch holds in front of the receiver, each up to `queueBytes`, and what
+ * they weigh is taken off both links. Rates are goodput, as iperf3 measures it: headers count for what is sent beside full segments only. Slow
  * start and loss are not modelled: on a LAN a connection is at full rate within two milliseconds.
  */
 import { type SimClock, TICKS_PER_MS, type Timed } from "./clock.ts";
 import { Stream } from "./stream.ts";
 
-/** What a sender's network card was already given when a frame comes: one burst. */
-const BURST_BYTES = 64 * 1024;
-/** What a switch holds in front of one of its ports. */
-const PORT_BUFFER_BYTES = 256 * 1024;
 /** Ethernet, IP and TCP headers, preamble and gap of a segment. */
 const HEADER_BYTES = 90;
 /** What is left over from a turn goes along with it where it is less than this. */
 const TURN_SLACK_BYTES = 4 * 1024;
 const MS_PER_TICK = 1 / TICKS_PER_MS;
+/** Events of a pipe that are no arrival of bytes. */
+const WINDOW = -1;
+const TAKEN = -2;
 
 /** One end of a connection, as its pipes see it. */
 export interface PipeEnd {
@@ -37,6 +38,10 @@ export interface NetworkOptions {
   readonly turnBytes: number;
   /** Sent and not yet taken by the receiver, per connection. */
   readonly windowBytes: number;
+  /** What a sender's kernel takes of a connection before it is sent, which nobody can recall (TCP_NOTSENT_LOWAT). */
+  readonly unsentBytes: number;
+  /** What stands in one line in front of a cable at most, frames behind payload: a card's queue, or a switch's port. */
+  readonly queueBytes: number;
 }
 
 /** A line that serves what comes first: one direction of a rack's uplink, or a receiver's cable. */
@@ -55,9 +60,9 @@ export class Line {
     return Math.max(atMs, this.freeMs);
   }
 
-  /** As `pass`, for frames: they wait for what a switch holds and not for what senders keep back. */
-  passFrames(atMs: number, bytes: number): number {
-    const waitMs = Math.min(this.freeMs - atMs, PORT_BUFFER_BYTES / this.bytesPerMs);
+  /** As `pass`, for frames: they wait for what a switch holds (`queueBytes`) and not for what senders keep back. */
+  passFrames(atMs: number, bytes: number, queueBytes: number): number {
+    const waitMs = Math.min(this.freeMs - atMs, queueBytes / this.bytesPerMs);
     this.freeMs = Math.max(atMs, this.freeMs) + bytes / this.bytesPerMs;
     this.bytes += bytes;
     return atMs + Math.max(0, waitMs) + bytes / this.bytesPerMs;
@@ -126,20 +131,23 @@ export class Link implements Timed {
   /** Frames of a pipe that sends nothing else. Returns when they arrive. */
   sendFrames(to: Link, bytes: number): number {
     const wireBytes = onWire(bytes);
+    const { queueBytes } = this.network;
     this.upBytes += wireBytes;
     let atMs = this.clock.nowMs;
     if (this.sending === null) atMs += wireBytes / this.options.upBytesPerMs;
     else {
       this.owedBytes += wireBytes;
-      atMs += BURST_BYTES / this.options.upBytesPerMs;
+      // Of each connection one turn stands in the queue.
+      const aheadBytes = (1 + this.waiting.length - this.waitingHead) * this.network.turnBytes;
+      atMs += Math.min(aheadBytes, queueBytes) / this.options.upBytesPerMs;
     }
     atMs += this.options.latencyMs + to.options.latencyMs;
     const [from, there] = [this.options.rack, to.options.rack];
     if (from !== there) {
-      if (from !== null) atMs = from.up.passFrames(atMs, wireBytes) + from.uplinkLatencyMs;
-      if (there !== null) atMs = there.down.passFrames(atMs, wireBytes) + there.uplinkLatencyMs;
+      if (from !== null) atMs = from.up.passFrames(atMs, wireBytes, queueBytes) + from.uplinkLatencyMs;
+      if (there !== null) atMs = there.down.passFrames(atMs, wireBytes, queueBytes) + there.uplinkLatencyMs;
     }
-    return to.down.passFrames(atMs, wireBytes);
+    return to.down.passFrames(atMs, wireBytes, queueBytes);
   }
 
   /** Milliseconds from this machine to another over lines that are free. */
@@ -200,9 +208,11 @@ export class Pipe extends Stream implements Timed {
   /** Who is told that everything given to `send` left, and that something arrived. */
   sender: PipeEnd | null = null;
   receiver: PipeEnd | null = null;
-  /** Written and not yet given to the line; and given to it or waiting for that. */
+  /** Written and not yet given to the line; and of that, what the kernel did not take yet. */
   private waitingBytes = 0;
-  private unsentBytes = 0;
+  private refusedBytes = 0;
+  /** The kernel took all, and the sender is not told yet. */
+  private isTaken = false;
   /** On the way, or arrived and not yet read: what the window limits. */
   private unreadBytes = 0;
   private arrivedBytes = 0;
@@ -215,7 +225,7 @@ export class Pipe extends Stream implements Timed {
     private readonly clock: SimClock,
     readonly from: Link,
     readonly to: Link,
-    private readonly windowBytes: number,
+    private readonly network: NetworkOptions,
   ) {
     super();
   }
@@ -224,38 +234,39 @@ export class Pipe extends Stream implements Timed {
   send(frames: Uint8Array, length: number): void {
     this.writeControl(frames, length);
     this.waitingBytes += length;
-    this.unsentBytes += length;
+    this.refusedBytes += length;
   }
 
   /** A block's payload, right after the frames. */
   sendPayload(piece: number, begin: number, length: number, spoiltBy: number): void {
     this.writePayload(piece, begin, length, spoiltBy);
     this.waitingBytes += length;
-    this.unsentBytes += length;
+    this.refusedBytes += length;
   }
 
-  /** Sends what was written: in turns with others where payload is among it, else at once. */
+  /** Sends what was written: in turns with others where payload is among it or before it, else at once. */
   flush(hasPayload: boolean): void {
     if (this.closed) return;
-    if (hasPayload || this.waitingBytes !== this.unsentBytes) {
+    if (hasPayload || this.waitingBytes > this.refusedBytes) {
+      this.refill(this.network.unsentBytes);
       if (this.canSend) this.from.offer(this);
       else this.isHeldBack = true;
       return;
     }
     const bytes = this.waitingBytes;
     this.waitingBytes = 0;
-    this.unsentBytes = 0;
+    this.refusedBytes = 0;
     this.unreadBytes += bytes;
     this.arrivesAt(this.from.sendFrames(this.to, bytes), bytes);
   }
 
-  /** Something given to `send` has not left yet. */
+  /** Something given to `send` was not taken by the kernel yet, or the sender does not know that it was. */
   get isSending(): boolean {
-    return this.unsentBytes > 0;
+    return this.refusedBytes > 0 || this.isTaken;
   }
 
   get canSend(): boolean {
-    return !this.closed && this.waitingBytes > 0 && this.unreadBytes < this.windowBytes;
+    return !this.closed && this.waitingBytes > this.refusedBytes && this.unreadBytes < this.network.windowBytes;
   }
 
   close(): void {
@@ -267,7 +278,8 @@ export class Pipe extends Stream implements Timed {
   /** The line takes up to about `bytesMax` bytes. */
   takeForWire(bytesMax: number): number {
     if (!this.canSend) return 0;
-    const bytes = this.waitingBytes <= bytesMax + TURN_SLACK_BYTES ? this.waitingBytes : bytesMax;
+    const heldBytes = this.waitingBytes - this.refusedBytes;
+    const bytes = heldBytes <= bytesMax + TURN_SLACK_BYTES ? heldBytes : bytesMax;
     this.waitingBytes -= bytes;
     this.unreadBytes += bytes;
     return bytes;
@@ -277,20 +289,35 @@ export class Pipe extends Stream implements Timed {
   left(bytes: number, arrivalMs: number): void {
     if (this.closed) return;
     this.arrivesAt(arrivalMs, bytes);
-    this.unsentBytes -= bytes;
-    if (this.unsentBytes === 0) this.sender!.sent();
+    // A sender that waits is woken when half of what it may have there is left.
+    this.refill(this.network.unsentBytes / 2);
     if (this.waitingBytes > 0 && !this.canSend) this.isHeldBack = true;
   }
 
-  /** Bytes arrived, or (-1) the sender learns that the window has room. */
+  /** Bytes arrived; the sender learns (WINDOW) that the window has room, or (TAKEN) that all it gave was taken. */
   fire(bytes: number): void {
     if (this.closed) return;
-    if (bytes < 0) {
+    if (bytes === WINDOW) {
       if (this.canSend) this.from.offer(this);
+      return;
+    }
+    if (bytes === TAKEN) {
+      this.isTaken = false;
+      this.sender!.sent();
       return;
     }
     this.arrivedBytes += bytes;
     this.receiver!.arrived();
+  }
+
+  /** The kernel takes as much as it has room for, where it holds less than `belowBytes`. */
+  private refill(belowBytes: number): void {
+    const heldBytes = this.waitingBytes - this.refusedBytes;
+    if (this.refusedBytes === 0 || heldBytes >= belowBytes) return;
+    this.refusedBytes = Math.max(0, this.refusedBytes + heldBytes - this.network.unsentBytes);
+    if (this.refusedBytes > 0) return;
+    this.isTaken = true;
+    this.clock.schedule(this.clock.nowMs, this, TAKEN);
   }
 
   /** Bytes that can be read. */
@@ -316,9 +343,9 @@ export class Pipe extends Stream implements Timed {
   private wasRead(bytes: number): void {
     this.arrivedBytes -= bytes;
     this.unreadBytes -= bytes;
-    if (!this.isHeldBack || this.unreadBytes >= this.windowBytes) return;
+    if (!this.isHeldBack || this.unreadBytes >= this.network.windowBytes) return;
     this.isHeldBack = false;
-    this.clock.schedule(this.clock.nowMs + this.to.latencyTo(this.from), this, -1);
+    this.clock.schedule(this.clock.nowMs + this.to.latencyTo(this.from), this, WINDOW);
   }
 
   private arrivesAt(atMs: number, bytes: number): void {

@@ -33,6 +33,8 @@ export interface NodeOptions {
   readonly network: NetworkOptions;
   readonly disk: DiskOptions;
   readonly outboxBytes: number;
+  /** Mean time until the node's thread looks at what arrived; 0: at once. */
+  readonly wakeMs: number;
   /** Sends wrong payload with this chance per block. */
   readonly spoils: number;
 }
@@ -42,6 +44,9 @@ const CONTROL_BYTES = 4096;
 const control = new Uint8Array(CONTROL_BYTES);
 /** Views of the first bytes of `control` by their number: making one costs more than reading a frame. */
 const controlViews: Uint8Array[] = [];
+/** Events of a node: the swarm's tick is due, or its thread wakes up. */
+const TICK = 0;
+const WAKE = 1;
 
 /** One end of a connection. */
 class End implements PipeEnd {
@@ -50,6 +55,8 @@ class End implements PipeEnd {
   uploadBytes = 0;
   closed = false;
   queued = false;
+  /** Something arrived that the node did not look at yet. */
+  isReadable = false;
 
   constructor(
     readonly node: SimNode,
@@ -70,7 +77,8 @@ export class SimNode implements SwarmActions, Timed {
   readonly swarm: Swarm;
   readonly link: Link;
   readonly disk: SimDisk;
-  readonly reports: SwarmReport[] = [];
+  /** Who was banned, and who was dropped for breaking the protocol. */
+  readonly faults: SwarmReport[] = [];
   verifiedPieces = 0;
   failedPieces = 0;
   completedMs = -1;
@@ -85,6 +93,7 @@ export class SimNode implements SwarmActions, Timed {
   mute = false;
   private readonly ends = new Set<End>();
   private readonly woken: End[] = [];
+  private readonly readable: End[] = [];
   private readonly toClose: Session[] = [];
   private readonly toDial: PeerAddress[] = [];
   private settling = false;
@@ -106,7 +115,7 @@ export class SimNode implements SwarmActions, Timed {
       () => this.event(() => this.swarm.memoryFreed(clock.nowMs)),
     );
     this.swarm = new Swarm(options.swarm, this, options.have);
-    clock.schedule(clock.nowMs, this, 0);
+    clock.schedule(clock.nowMs, this, TICK);
   }
 
   get index(): number {
@@ -165,7 +174,7 @@ export class SimNode implements SwarmActions, Timed {
   }
 
   report(event: SwarmReport): void {
-    this.reports.push(event);
+    if (isFault(event)) this.faults.push(event);
     if (event.kind === "complete") this.completedMs = this.clock.nowMs;
     this.ether.note(this.index, event.kind, this.swarm?.haveCount ?? 0);
   }
@@ -179,11 +188,12 @@ export class SimNode implements SwarmActions, Timed {
     this.settle();
   }
 
-  /** The swarm's tick is due. */
-  fire(): void {
+  /** The swarm's tick is due, or the thread wakes up. */
+  fire(code: number): void {
     if (!this.alive) return;
+    if (code === WAKE) return this.awake();
     this.event(() => this.swarm.tick(this.clock.nowMs));
-    this.clock.schedule(this.swarm.nextTickMs(), this, 0);
+    this.clock.schedule(this.swarm.nextTickMs(), this, TICK);
   }
 
   private settle(): void {
@@ -226,9 +236,9 @@ export class SimNode implements SwarmActions, Timed {
   private connected(target: SimNode, address: PeerAddress): void {
     if (!this.alive) return;
     if (!target.alive) return this.event(() => this.swarm.dialFailed(this.clock.nowMs, address));
-    const { windowBytes } = this.options.network;
-    const there = new Pipe(this.clock, this.link, target.link, windowBytes);
-    const back = new Pipe(this.clock, target.link, this.link, windowBytes);
+    const { network } = this.options;
+    const there = new Pipe(this.clock, this.link, target.link, network);
+    const back = new Pipe(this.clock, target.link, this.link, network);
     const mine = new End(this, there, back);
     const theirs = new End(target, back, there);
     mine.other = theirs;
@@ -302,7 +312,30 @@ export class SimNode implements SwarmActions, Timed {
   /** Something arrived at the end. */
   arrived(end: End): void {
     if (end.closed || this.mute || !this.alive) return;
-    this.pumpReceive(end);
+    if (this.options.wakeMs === 0) {
+      this.pumpReceive(end);
+      this.settle();
+      return;
+    }
+    if (end.isReadable) return;
+    end.isReadable = true;
+    this.readable.push(end);
+    if (this.readable.length > 1) return;
+    const { random } = this.options.swarm;
+    this.clock.schedule(
+      this.clock.nowMs - this.options.wakeMs * Math.log(1 - random.next() / 0x1_0000_0000),
+      this,
+      WAKE,
+    );
+  }
+
+  /** Looks at everything that arrived meanwhile. */
+  private awake(): void {
+    for (const end of this.readable) {
+      end.isReadable = false;
+      this.pumpReceive(end);
+    }
+    this.readable.length = 0;
     this.settle();
   }
 
@@ -379,4 +412,8 @@ export class SimNode implements SwarmActions, Timed {
       else this.swarm.pieceFailed(this.clock.nowMs, pieceIndex(piece));
     });
   }
+}
+
+function isFault(event: SwarmReport): boolean {
+  return event.kind === "banned" || (event.kind === "peer-dropped" && event.reason?.kind === "fault");
 }

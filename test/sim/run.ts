@@ -34,7 +34,14 @@ const OPTIONS: Record<string, { readonly key: keyof Setup; readonly read: Reader
   ordered: { key: "ordered", read: number, text: "1: nodes put writes into order for a disk with a head (0)" },
   memory: { key: "memoryBytes", read: size, text: "a node's memory for receiving (48M)" },
   turn: { key: "turnBytes", read: size, text: "bytes that a link sends for one connection at a time (64K)" },
-  window: { key: "windowBytes", read: size, text: "bytes on their way per connection (1M)" },
+  window: { key: "windowBytes", read: size, text: "bytes on their way per connection (256K)" },
+  unsent: {
+    key: "unsentBytes",
+    read: size,
+    text: "bytes that a sender's kernel holds per connection and has not sent (256K)",
+  },
+  queue: { key: "queueBytes", read: size, text: "bytes in one line in front of a cable that frames wait for (256K)" },
+  wake: { key: "wakeMs", read: number, text: "mean ms until a node looks at what arrived (0)" },
   seed: { key: "seed", read: number, text: "what everything random comes from (1)" },
 };
 

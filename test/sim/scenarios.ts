@@ -40,6 +40,10 @@ export interface Setup {
   readonly memoryBytes: number;
   readonly turnBytes: number;
   readonly windowBytes: number;
+  readonly unsentBytes: number;
+  readonly queueBytes: number;
+  /** Mean time until a node looks at what arrived. */
+  readonly wakeMs: number;
 }
 
 export const SETUP_DEFAULT: Setup = {
@@ -61,7 +65,10 @@ export const SETUP_DEFAULT: Setup = {
   ordered: 0,
   memoryBytes: 48 * MiB,
   turnBytes: 64 * KiB,
-  windowBytes: 1 * MiB,
+  windowBytes: 256 * KiB,
+  unsentBytes: 256 * KiB,
+  queueBytes: 256 * KiB,
+  wakeMs: 0,
 };
 
 export interface Scenario {
@@ -77,6 +84,22 @@ export const SCENARIOS: Record<string, Scenario> = {
   slow: { text: "5 % of the nodes have a quarter of the rate", setup: { slow: 0.05 } },
   tenth: { text: "one node has a tenth of the rate", setup: { slow: 1, slowShare: 0.1 } },
   late: { text: "20 % of the nodes join at random times while the others are at it", setup: { late: 0.2 } },
+  bench: {
+    text: "the shaped links and the busy machine of `npm run bench -- fleet`",
+    setup: {
+      nodes: 8,
+      pieces: 1024,
+      pieceBytes: 256 * KiB,
+      rateBytesPerSecond: 11_960_000,
+      latencyMs: 0.02,
+      joinMs: 200,
+      turnBytes: 16 * KiB,
+      windowBytes: 128 * KiB,
+      // What tbf holds for 50 ms; `ss` sees round trips of 30 to 50 ms there, with 60 KiB of a connection on their way.
+      queueBytes: 600 * KiB,
+      wakeMs: 10,
+    },
+  },
   disks: {
     text: "rotational disks: 160 MB/s in sequence, 8 ms to seek, writes in order",
     setup: { diskBytesPerSecond: 160_000_000, seekMs: 8, ordered: 1 },
@@ -129,7 +152,13 @@ export function fleetOf(
     writeBytesPerMs: setup.diskBytesPerSecond === 0 ? Infinity : setup.diskBytesPerSecond / 1000,
     seekMs: setup.seekMs,
     ordered: setup.ordered === 1,
-    network: { turnBytes: setup.turnBytes, windowBytes: setup.windowBytes },
+    wakeMs: setup.wakeMs,
+    network: {
+      turnBytes: setup.turnBytes,
+      windowBytes: setup.windowBytes,
+      unsentBytes: setup.unsentBytes,
+      queueBytes: setup.queueBytes,
+    },
     tuning: { blockBytesMax: slabBytes, ...forAll },
     tuningOf: (index) => (index === 0 || uploadSlots === undefined ? {} : { uploadSlots }),
   };

@@ -7,15 +7,18 @@
  */
 import { assert } from "../../src/errors.ts";
 
-const CONTROL_CAPACITY_START = 256;
+const CONTROL_CAPACITY_START = 64;
+/** A longer buffer is let go when it is empty: the lists of peers at the start are long, what follows is short. */
+const CONTROL_CAPACITY_KEPT = 256;
 const PAYLOADS_CAPACITY_START = 4;
 /** Numbers kept per payload: frames' bytes before it, piece, begin, bytes left, who spoilt it. */
 const FIELDS = 5;
 const NONE = new Int32Array(0);
+const NO_CONTROL = new Uint8Array(0);
 
 export class Stream {
   /** Frames, as a ring. */
-  private control = new Uint8Array(CONTROL_CAPACITY_START);
+  private control = NO_CONTROL;
   private controlHead = 0;
   private controlBytes = 0;
   /** Payloads, as a ring of FIELDS numbers each. */
@@ -84,6 +87,9 @@ export class Stream {
       if (this.payloadCount === 0) this.controlSincePayload -= length;
       else this.payloads[field] -= length;
     }
+    if (this.controlBytes > 0 || this.control.length <= CONTROL_CAPACITY_KEPT) return;
+    this.control = NO_CONTROL;
+    this.controlHead = 0;
   }
 
   /** Takes up to `bytesMax` of the payload that is next. Returns how many. */
@@ -100,7 +106,7 @@ export class Stream {
   }
 
   private growControl(): void {
-    const bigger = new Uint8Array(this.control.length * 2);
+    const bigger = new Uint8Array(Math.max(CONTROL_CAPACITY_START, this.control.length * 2));
     const mask = this.control.length - 1;
     for (let i = 0; i < this.controlBytes; i++) bigger[i] = this.control[(this.controlHead + i) & mask];
     this.control = bigger;
