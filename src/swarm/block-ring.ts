@@ -1,18 +1,20 @@
 /**
  * A bounded queue of blocks (piece, begin, length): requests outstanding, requests to serve, rejects to send.
  *
- * Three parallel typed arrays that grow by doubling up to the limit, so that nothing is allocated per block and
- * an idle session is small. Invariant: count <= capacity <= limit, and entry i lies at (head + i) mod capacity.
+ * One typed array that is made with the first entry and grows by doubling up to the limit, so that nothing is allocated
+ * per block and an idle session is small. Invariant: count <= capacity <= limit, and entry i lies at (head + i) mod capacity.
  */
 import { assert } from "../errors.ts";
 
 const CAPACITY_START = 8;
+/** Numbers of an entry: piece, begin, length. */
+const FIELDS = 3;
+const NONE = new Int32Array(0);
 
 export class BlockRing {
-  private pieces = new Int32Array(CAPACITY_START);
-  private begins = new Int32Array(CAPACITY_START);
-  private lengths = new Int32Array(CAPACITY_START);
-  private mask = CAPACITY_START - 1;
+  private entries = NONE;
+  /** Capacity less one; -1: nothing was made yet. */
+  private mask = -1;
   private head = 0;
   count = 0;
 
@@ -28,24 +30,24 @@ export class BlockRing {
   }
 
   piece(i: number): number {
-    return this.pieces[(this.head + i) & this.mask];
+    return this.entries[FIELDS * ((this.head + i) & this.mask)];
   }
 
   begin(i: number): number {
-    return this.begins[(this.head + i) & this.mask];
+    return this.entries[FIELDS * ((this.head + i) & this.mask) + 1];
   }
 
   length(i: number): number {
-    return this.lengths[(this.head + i) & this.mask];
+    return this.entries[FIELDS * ((this.head + i) & this.mask) + 2];
   }
 
   push(piece: number, begin: number, length: number): void {
     assert(this.count < this.limit, "block ring overflow");
     if (this.count > this.mask) this.grow();
-    const at = (this.head + this.count++) & this.mask;
-    this.pieces[at] = piece;
-    this.begins[at] = begin;
-    this.lengths[at] = length;
+    const at = FIELDS * ((this.head + this.count++) & this.mask);
+    this.entries[at] = piece;
+    this.entries[at + 1] = begin;
+    this.entries[at + 2] = length;
   }
 
   shift(): void {
@@ -75,11 +77,8 @@ export class BlockRing {
   removeAt(i: number): void {
     assert(i >= 0 && i < this.count, "block ring index");
     for (let k = i; k > 0; k--) {
-      const to = (this.head + k) & this.mask;
-      const from = (this.head + k - 1) & this.mask;
-      this.pieces[to] = this.pieces[from];
-      this.begins[to] = this.begins[from];
-      this.lengths[to] = this.lengths[from];
+      const from = FIELDS * ((this.head + k - 1) & this.mask);
+      this.entries.copyWithin(FIELDS * ((this.head + k) & this.mask), from, from + FIELDS);
     }
     this.shift();
   }
@@ -90,17 +89,14 @@ export class BlockRing {
   }
 
   private grow(): void {
-    const capacity = (this.mask + 1) * 2;
-    this.pieces = this.unrolled(this.pieces, capacity);
-    this.begins = this.unrolled(this.begins, capacity);
-    this.lengths = this.unrolled(this.lengths, capacity);
+    const capacity = Math.max(CAPACITY_START, (this.mask + 1) * 2);
+    const grown = new Int32Array(FIELDS * capacity);
+    for (let i = 0; i < this.count; i++) {
+      const from = FIELDS * ((this.head + i) & this.mask);
+      grown.set(this.entries.subarray(from, from + FIELDS), FIELDS * i);
+    }
+    this.entries = grown;
     this.mask = capacity - 1;
     this.head = 0;
-  }
-
-  private unrolled(values: Int32Array, capacity: number): Int32Array<ArrayBuffer> {
-    const grown = new Int32Array(capacity);
-    for (let i = 0; i < this.count; i++) grown[i] = values[(this.head + i) & this.mask];
-    return grown;
   }
 }

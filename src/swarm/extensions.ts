@@ -109,6 +109,7 @@ export function readHandshake(session: Session, payload: Uint8Array): Introducti
   session.ext.metadataId = offer.metadataId;
   session.ext.pexId = offer.pexId;
   session.ext.listenPort = offer.port ?? session.ext.listenPort;
+  session.ext.dialKey = null;
   session.ext.client = offer.client ?? "";
   session.requestsMax = Math.min(offer.requestsMax ?? REQUESTS_OUTSTANDING_DEFAULT, REQUESTS_OUTSTANDING_MAX);
   session.isOurs = offer.blockBytes !== null;

@@ -35,6 +35,8 @@ export type IsNear = (network: string | null) => boolean;
 
 export class Peers {
   private readonly known = new Map<string, KnownPeer>();
+  /** Every network once: thousands of addresses lie in few. */
+  private readonly networks = new Map<string, string>();
   /** Ban keys; a Set keeps the order of insertion, so the oldest is forgiven first. */
   private readonly bans = new Set<string>();
   /** Ban keys of those who shared in a bad piece and have not brought a good one alone since. */
@@ -56,7 +58,7 @@ export class Peers {
       address,
       key,
       origin,
-      network: networkOf(address.host),
+      network: this.shared(networkOf(address.host)),
       contact: Contact.idle,
       failures: 0,
       dialAfterMs: 0,
@@ -157,6 +159,15 @@ export class Peers {
 
   clear(key: string): void {
     this.suspects.delete(key);
+  }
+
+  private shared(network: string | null): string | null {
+    if (network === null) return null;
+    const known = this.networks.get(network);
+    if (known !== undefined) return known;
+    if (this.networks.size >= KNOWN_PEERS_MAX) this.networks.clear();
+    this.networks.set(network, network);
+    return network;
   }
 
   private setContact(address: PeerAddress, contact: Contact): void {

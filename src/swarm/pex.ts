@@ -37,7 +37,9 @@ export class Pex {
     for (const other of this.sessions) {
       const address = dialAddress(other);
       if (other === session || !other.isOpen || address === null) continue;
-      const key = addressKey(address);
+      // The same string for all who are told it.
+      other.ext.dialKey ??= addressKey(address);
+      const key = other.ext.dialKey;
       current.add(key);
       if (told.has(key) || added.length >= addressesMax) continue;
       added.push({ address, flags: (other.isSeed ? PexFlag.seed : 0) | (other.outgoing ? PexFlag.reachable : 0) });

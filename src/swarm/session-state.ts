@@ -98,6 +98,8 @@ export class ExtensionState {
   client = "";
   /** Metadata pieces asked for and not yet written. */
   readonly metadataWanted: number[] = [];
+  /** Key of the address under which others can dial it; null: nobody was told. */
+  dialKey: string | null = null;
   /** Addresses told to it, by key; null: none yet. */
   pexTold: Set<string> | null = null;
   pexNextMs = 0;
