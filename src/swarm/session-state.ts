@@ -67,6 +67,8 @@ export class SourceState {
 
 /** Kept by `choker.ts`, `grants.ts`, `turns.ts` and `dispersal.ts`. */
 export class SlotState {
+  /** It is to be told of more pieces of ours than there was room for (kept by `swarm.ts`). */
+  havesWaitForRoom = false;
   /** When it got its slot, and a number that says in which order slots or grants were last given. */
   sinceMs = 0;
   lastHeld = 0;

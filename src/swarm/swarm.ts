@@ -220,7 +220,7 @@ export class Swarm implements SessionEvents, DownloadHost {
     this.completed[this.have.count - 1] = piece;
     this.bytesLeft -= this.picker.pieceLength(piece);
     this.download.verified(piece);
-    for (const session of this.sessions) this.writeHaves(session);
+    for (const session of this.sessions) if (this.isNews(session, piece)) this.writeHaves(session);
     if (this.have.all) this.completedAll();
     else this.download.requests.refillOthers();
   }
@@ -253,7 +253,10 @@ export class Swarm implements SessionEvents, DownloadHost {
     for (let i = this.sessions.length - 1; i >= 0; i--) this.checkTimes(this.sessions[i]);
     this.download.tick(intervalMs);
     this.uploads.tick();
-    for (const session of this.sessions) if (session.isOpen) this.extensions.flush(nowMs, session);
+    for (const session of this.sessions) {
+      this.writeHaves(session);
+      if (session.isOpen) this.extensions.flush(nowMs, session);
+    }
     this.dialMore();
   }
 
@@ -370,7 +373,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   room(session: Session): void {
     if (!session.isOpen) return;
     session.flushState();
-    this.writeHaves(session);
+    if (session.slot.havesWaitForRoom) this.writeHaves(session);
     if (session.ext.metadataWanted.length > 0) this.extensions.flush(this.nowMs, session);
     if (!session.source.waitsForRoom) return;
     session.source.waitsForRoom = false;
@@ -465,10 +468,20 @@ export class Swarm implements SessionEvents, DownloadHost {
     });
   }
 
+  /**
+   * The session is to hear at once that we have a piece. One of our own kind that has it too does not begin anything
+   * for it, and is told with what is news to it, or at the next tick: half of all messages would be such ones. A seeder
+   * goes by them in what it suggests.
+   */
+  private isNews(session: Session, piece: PieceIndex): boolean {
+    return !session.isOurs || session.isSeed || this.have.all || !session.remoteHave.has(piece);
+  }
+
   private writeHaves(session: Session): void {
     if (!session.isOpen) return;
     while (session.haveCursor < this.have.count && session.writeHave(this.completed[session.haveCursor]))
       session.haveCursor++;
+    session.slot.havesWaitForRoom = session.haveCursor < this.have.count;
   }
 
   /** Two complete peers have nothing to say to each other. */

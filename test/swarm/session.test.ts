@@ -279,6 +279,32 @@ describe("serving", () => {
     expect(late.named("bitfield")).toEqual([["bitfield", 0x80 >> piece]]);
   });
 
+  test("of a piece that it has too, one of our own kind hears with what is news to it, or at the next tick", () => {
+    const host = new Host();
+    const source = new Remote(host).open().haveAll();
+    source.unchoke();
+    const peers = [3, 4, 5].map((n) => {
+      const address = { host: `10.0.0.${n}`, port: 1 };
+      return new Remote(host, new Uint8Array(20).fill(n), address).open({ ours: n < 5 });
+    });
+    const [knows, waits, foreign] = peers;
+    const complete = (piece: number): void => {
+      for (const begin of piece0) source.block(piece, begin);
+      host.swarm.pieceVerified(host.nowMs, piece as never);
+    };
+    const first = source.named("request")[0][1];
+    for (const peer of peers) peer.send((t, at) => frames.writeHave(t, at, first)).sent();
+    complete(first);
+    expect([knows, waits, foreign].map((peer) => peer.named("have").length)).toEqual([0, 0, 1]);
+    const second = source.named("request")[0][1];
+    waits.send((t, at) => frames.writeHave(t, at, second)).sent();
+    complete(second);
+    expect(knows.named("have")).toEqual([first, second].map((piece) => ["have", piece]));
+    expect(waits.named("have")).toEqual([]);
+    host.swarm.tick(host.nowMs);
+    expect(waits.named("have")).toEqual([first, second].map((piece) => ["have", piece]));
+  });
+
   test("a bitfield that does not fit is told piece by piece", () => {
     const pieceCount = 40_000;
     const have = new Bitfield(pieceCount);
