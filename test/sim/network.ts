@@ -23,6 +23,8 @@ const HEADER_BYTES = 90;
 /** What is left over from a turn goes along with it where it is less than this. */
 const TURN_SLACK_BYTES = 4 * 1024;
 const MS_PER_TICK = 1 / TICKS_PER_MS;
+/** What a receiver's kernel keeps of a connection until it is read: what `src/kernel/sockets.ts` asks for. */
+const RECEIVE_BYTES = 1024 * 1024;
 /** Events of a pipe that are no arrival of bytes. */
 const WINDOW = -1;
 const TAKEN = -2;
@@ -36,7 +38,7 @@ export interface PipeEnd {
 export interface NetworkOptions {
   /** Bytes that a link carries for one connection before the next one has its turn. */
   readonly turnBytes: number;
-  /** Sent and not yet taken by the receiver, per connection. */
+  /** Sent and not yet arrived, per connection: what congestion control allows. */
   readonly windowBytes: number;
   /** What a sender's kernel takes of a connection before it is sent, which nobody can recall (TCP_NOTSENT_LOWAT). */
   readonly unsentBytes: number;
@@ -213,7 +215,8 @@ export class Pipe extends Stream implements Timed {
   private refusedBytes = 0;
   /** The kernel took all, and the sender is not told yet. */
   private isTaken = false;
-  /** On the way, or arrived and not yet read: what the window limits. */
+  /** On the way; and that with what arrived and is not read yet. */
+  private onWayBytes = 0;
   private unreadBytes = 0;
   private arrivedBytes = 0;
   /** When what was sent last arrives: nothing overtakes it. */
@@ -256,6 +259,7 @@ export class Pipe extends Stream implements Timed {
     const bytes = this.waitingBytes;
     this.waitingBytes = 0;
     this.refusedBytes = 0;
+    this.onWayBytes += bytes;
     this.unreadBytes += bytes;
     this.arrivesAt(this.from.sendFrames(this.to, bytes), bytes);
   }
@@ -266,7 +270,11 @@ export class Pipe extends Stream implements Timed {
   }
 
   get canSend(): boolean {
-    return !this.closed && this.waitingBytes > this.refusedBytes && this.unreadBytes < this.network.windowBytes;
+    return !this.closed && this.waitingBytes > this.refusedBytes && this.hasWindow;
+  }
+
+  private get hasWindow(): boolean {
+    return this.onWayBytes < this.network.windowBytes && this.unreadBytes < RECEIVE_BYTES;
   }
 
   close(): void {
@@ -281,6 +289,7 @@ export class Pipe extends Stream implements Timed {
     const heldBytes = this.waitingBytes - this.refusedBytes;
     const bytes = heldBytes <= bytesMax + TURN_SLACK_BYTES ? heldBytes : bytesMax;
     this.waitingBytes -= bytes;
+    this.onWayBytes += bytes;
     this.unreadBytes += bytes;
     return bytes;
   }
@@ -307,6 +316,8 @@ export class Pipe extends Stream implements Timed {
       return;
     }
     this.arrivedBytes += bytes;
+    this.onWayBytes -= bytes;
+    this.widen();
     this.receiver!.arrived();
   }
 
@@ -343,7 +354,12 @@ export class Pipe extends Stream implements Timed {
   private wasRead(bytes: number): void {
     this.arrivedBytes -= bytes;
     this.unreadBytes -= bytes;
-    if (!this.isHeldBack || this.unreadBytes >= this.network.windowBytes) return;
+    this.widen();
+  }
+
+  /** The sender that waits for room learns of it. */
+  private widen(): void {
+    if (!this.isHeldBack || !this.hasWindow) return;
     this.isHeldBack = false;
     this.clock.schedule(this.clock.nowMs + this.to.latencyTo(this.from), this, WINDOW);
   }
