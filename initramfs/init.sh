@@ -19,7 +19,10 @@ if [ ! -e $IMAGE ]; then
   . /lib/diskswarm/network.sh
   . /lib/diskswarm/fetch.sh
   network_up
-  IMAGE=/run/diskswarm/root.squashfs
+  # A ramfs, since a tmpfs is swapped: what is packed already would fill the swap in zram to no gain.
+  mkdir /run/diskswarm/image
+  mount -t ramfs image /run/diskswarm/image
+  IMAGE=/run/diskswarm/image/root.squashfs
   fetch_image $IMAGE
 fi
 

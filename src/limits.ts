@@ -40,8 +40,8 @@ export const REQUESTS_QUEUED_MAX = 512;
 export const REQUESTS_OUTSTANDING_DEFAULT = 250;
 /** The disk's first bytes, written last so that a half-written disk never boots: boot sector, primary GPT, superblocks. */
 export const HEAD_BYTES = 128 * KiB;
-/** Smallest slab pool: below, nothing can be received while something is written. */
-export const POOL_BYTES_MIN = 16 * MiB;
+/** Smallest slab pool: connections and packed blocks leave 12 slabs of it. A machine of 160 MB has a quarter of its free memory for it: 10 MiB. */
+export const POOL_BYTES_MIN = 8 * MiB;
 
 /** Seconds between two announces of one peer (BEP 3 `interval`): a fleet meshes within one of them, 10,000 nodes cost 333 announces/s. */
 export const ANNOUNCE_INTERVAL_S = 30;

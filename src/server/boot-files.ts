@@ -18,8 +18,11 @@ const DEPTH_MAX = 6;
 const TEXT = { "Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store" };
 /** Screen and serial line at once, and no more than warnings of the kernel on them: a slow line slows the boot. */
 const CONSOLE_ARGUMENTS = "console=ttyS0,115200 console=tty0 loglevel=4";
-/** The kernel lets what it unpacks take half of what the packed file leaves: too little on a machine of 192 MB. */
-const ROOT_ARGUMENTS = "rootfstype=ramfs";
+/**
+ * For machines with little memory. The kernel lets what it unpacks take half of what the packed file leaves: too little
+ * with 192 MB. And the files by which it can be traced, which no node opens, are 9 MB: kernels before 6.6 make them all.
+ */
+const MEMORY_ARGUMENTS = ["rootfstype=ramfs", "initcall_blacklist=tracer_init_tracefs"];
 
 export class BootFiles {
   /** `extraArguments`: words for the kernel's command line. Throws a Failure where the folder has nothing to boot. */
@@ -57,7 +60,7 @@ export class BootFiles {
       `diskswarm.server=${server}`,
       "ip=dhcp",
       "BOOTIF=01-${netX/mac:hexhyp}",
-      ROOT_ARGUMENTS,
+      ...MEMORY_ARGUMENTS,
       CONSOLE_ARGUMENTS,
     ];
     const lines = [

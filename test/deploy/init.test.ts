@@ -180,7 +180,7 @@ describe.if(isRoot)("a node that is its own", () => {
     });
     scope.defer(() => planner.stop(true));
     const node = ownNode(scope, `diskswarm.server=${planner.url.origin} diskswarm.linger=0`);
-    const complaint = "--memory is 1.00 KiB but must be at least 16.0 MiB";
+    const complaint = "--memory is 1.00 KiB but must be at least 8.00 MiB";
     await until(() => node.err().split(complaint).length > 3);
     // Told again and again on the console, to the server once.
     expect(failures).toEqual([complaint]);

@@ -43,7 +43,7 @@ export interface NodeState {
 
 const HTTP_PORT = 6969;
 /** As in /boot.ipxe: see src/server/boot-files.ts. */
-const KERNEL_WORDS = ["console=ttyS0", "rootfstype=ramfs", "quiet"];
+const KERNEL_WORDS = ["console=ttyS0", "rootfstype=ramfs", "initcall_blacklist=tracer_init_tracefs", "quiet"];
 
 export class Room {
   readonly url: string;

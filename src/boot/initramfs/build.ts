@@ -20,7 +20,7 @@ import { buildFailure } from "./problem.ts";
 import { openOutputFolder } from "./output-folder.ts";
 import { addPrograms, needFiles, needStaticBusybox, type NodeProgram, type ToolSet } from "./programs.ts";
 import { fillFirstRoot, fillSecondRoot } from "./roots.ts";
-import { makeSquashfs, needSquashfsTools, type Packer } from "./squashfs.ts";
+import { BLOCK_BYTES, makeSquashfs, needSquashfsTools, type Packer, SMALL_BLOCK_BYTES } from "./squashfs.ts";
 
 export interface BuildRequest {
   readonly outputFolder: string;
@@ -124,7 +124,8 @@ class Build {
     const firmware = this.#addModules(second, modules.files, modules.paths);
     const imagePath = join(this.work, "root.squashfs");
     this.tell(`compressing ${Math.ceil(second.totalBytes / 1e6)} MB with ${this.request.packer}, which takes a while`);
-    const packing = { packer: this.request.packer, machine: this.kernel.machine };
+    const blockBytes = twoStage ? SMALL_BLOCK_BYTES : BLOCK_BYTES;
+    const packing = { packer: this.request.packer, machine: this.kernel.machine, blockBytes };
     await makeSquashfs(second, imagePath, this.work, packing, this.signal);
     const image = { path: imagePath, lengthBytes: statSync(imagePath).size };
     const first = new FileTree();

@@ -17,7 +17,15 @@ const TOOL = { program: "mksquashfs", package: "squashfs-tools" };
  * memory is short one page that is needed again costs the unpacking of its whole block: with 192 MB a deployment then stood.
  * Figures: docs/decisions/0019-the-image-of-a-node-is-squashfs-of-xz.md.
  */
-const BLOCK_BYTES = 256 * KiB;
+export const BLOCK_BYTES = 256 * KiB;
+/** For two stages, which machines with less memory boot in: a page brings 15 others with it instead of 63. 7 % larger. */
+export const SMALL_BLOCK_BYTES = 64 * KiB;
+
+export interface Packing {
+  readonly packer: Packer;
+  readonly machine: Machine;
+  readonly blockBytes: number;
+}
 
 export function needSquashfsTools(): void {
   if (Bun.which(TOOL.program) === null)
@@ -29,7 +37,7 @@ export async function makeSquashfs(
   tree: FileTree,
   outputPath: string,
   workFolder: string,
-  packing: { readonly packer: Packer; readonly machine: Machine },
+  packing: Packing,
   signal: AbortSignal,
 ): Promise<void> {
   const root = join(workFolder, "root");
@@ -43,8 +51,8 @@ export async function makeSquashfs(
   throw buildFailure("squashfs", `mksquashfs could not write ${outputPath} (${reasonOf(run)}): ${room}?`);
 }
 
-function packerWords({ packer, machine }: Parameters<typeof makeSquashfs>[3]): string[] {
-  const words = ["-comp", packer, "-b", String(BLOCK_BYTES)];
+function packerWords({ packer, machine, blockBytes }: Packing): string[] {
+  const words = ["-comp", packer, "-b", String(blockBytes)];
   // The filter turns the relative jumps of x86 code into absolute ones, which repeat more.
   if (packer === "xz") return machine === "x86-64" ? [...words, "-Xbcj", "x86"] : words;
   return packer === "zstd" ? [...words, "-Xcompression-level", "19"] : words;
