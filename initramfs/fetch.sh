@@ -2,6 +2,14 @@
 
 # How long a transfer may stand still, in seconds.
 FETCH_IDLE_MAX=30
+FETCH_LOG=${FETCH_LOG-/run/diskswarm/wget.log}
+
+# A ramfs takes whatever is written to it, and the kernel panics when it has nothing left.
+memory_to_fill_kib() {
+  local available
+  available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+  echo $((available * 9 / 10))
+}
 
 # The server's URL without a path: named on the command line, or whoever told the machine by DHCP where to boot from.
 server_origin() {
@@ -30,7 +38,8 @@ server_origin() {
 # Fetches $1 to $2, going on where an earlier try ended. Status 1, with FETCH_PROBLEM set, where it did not get all of it.
 fetch_once() {
   local pid size=0 now idle=0 ticks=0
-  wget -c -q -O "$2" "$1" 2> /run/diskswarm/wget.log &
+  # ulimit counts in blocks of 512 bytes.
+  { ulimit -f $((FETCH_KIB_MAX * 2)) && exec wget -c -q -O "$2" "$1"; } 2> "$FETCH_LOG" &
   pid=$!
   while kill -0 $pid 2> /dev/null; do
     sleep 1
@@ -41,15 +50,20 @@ fetch_once() {
     [ $idle -lt $FETCH_IDLE_MAX ] || kill $pid 2> /dev/null
   done
   wait $pid && return
-  FETCH_PROBLEM=$(tail -n 1 /run/diskswarm/wget.log)
+  FETCH_PROBLEM=$(tail -n 1 "$FETCH_LOG")
   FETCH_PROBLEM=${FETCH_PROBLEM#wget: }
   [ $idle -lt $FETCH_IDLE_MAX ] || FETCH_PROBLEM="nothing came for $FETCH_IDLE_MAX s"
+  if [ "$(stat -c %s "$2" 2> /dev/null || echo 0)" -ge $((FETCH_KIB_MAX * 1024)) ]; then
+    rm -f "$2"
+    FETCH_PROBLEM="it is larger than the $((FETCH_KIB_MAX / 1024)) MiB that this machine has room for"
+  fi
   return 1
 }
 
 # Fetches the image to $1, however long the server takes to come up. Only what has the right hash is used.
 fetch_image() {
   local origin url wanted found wait=2
+  FETCH_KIB_MAX=$(memory_to_fill_kib)
   origin=$(server_origin) || give_up "no server is known: name it with diskswarm.server=http://SERVER:6969 on the kernel command line, or by DHCP's next-server"
   case $origin in http://?*) ;; *) give_up "diskswarm.server=$(argument diskswarm.server) is no http URL" ;; esac
   url=$origin/boot/root.squashfs

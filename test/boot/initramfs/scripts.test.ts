@@ -1,6 +1,6 @@
 /** The shell scripts of the initramfs, run by the shell that runs them on a node. */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseEnvironmentFile } from "../../../src/boot/init/machine.ts";
 import { REPOSITORY } from "../../harness/diskswarm.ts";
@@ -223,4 +223,24 @@ scopedTest("the server's URL comes from the command line, else from DHCP", async
   expect(origin("", "NEXT_SERVER='10.0.0.5'\n")).toBe("http://10.0.0.5:6969");
   expect(origin("", "NEXT_SERVER='10.0.0.5'\nBOOT_FILE='http://10.0.0.6:80/boot.ipxe'\n")).toBe("http://10.0.0.6:80");
   expect(origin("")).toBe("none");
+});
+
+scopedTest("what is fetched is whole, or told to be too large for the memory, and gone", async (scope) => {
+  const folder = scope.tempDir();
+  const content = Buffer.alloc(300_000, "0123456789");
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(content) });
+  scope.defer(() => server.stop(true));
+  const path = join(folder, "root.squashfs");
+  const fetchOnce = async (kibMax: number) => {
+    const commands = `FETCH_KIB_MAX=${kibMax}; fetch_once ${server.url}root.squashfs ${path} || echo "$FETCH_PROBLEM"`;
+    const text = `. ${FOLDER}/common.sh; . ${FOLDER}/fetch.sh; ${commands}`;
+    const env = { PATH: process.env.PATH!, CMDLINE: "", FETCH_LOG: join(folder, "wget.log") };
+    // Not waited for in a blocking way: the server is in this process.
+    return (await new Response(Bun.spawn(["busybox", "sh", "-c", text], { env }).stdout).text()).trim();
+  };
+  expect(await fetchOnce(200)).toBe("it is larger than the 0 MiB that this machine has room for");
+  expect(existsSync(path)).toBe(false);
+  expect(await fetchOnce(1024)).toBe("");
+  expect(readFileSync(path).equals(content)).toBe(true);
+  expect(Number(shell("memory_to_fill_kib"))).toBeGreaterThan(1024);
 });
