@@ -163,6 +163,12 @@ export const GRANT_AHEAD_MS = 4;
  * are whole later (decision 0014).
  */
 export const TURNS = 3;
+/**
+ * The same where pieces are no larger than what the kernel takes of a connection and sends later: the turn goes on when
+ * a piece was handed over, so that more than these are on the line in truth.
+ */
+export const TURNS_SMALL = 2;
+export const SMALL_PIECE_BYTES = 256 * KiB;
 /** A turn is not counted when its block takes this many times what our line needs for all that is being sent ... */
 export const STALL_FACTOR = 2;
 /** ... and this long: less is the scheduling of a busy machine. */

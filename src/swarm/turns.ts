@@ -11,9 +11,11 @@ import {
   LINE_MEASURED_BYTES,
   LINE_MEASURED_MS,
   NEED_MARGIN_PIECES,
+  SMALL_PIECE_BYTES,
   STALL_FACTOR,
   STALL_MS_MIN,
   TURNS,
+  TURNS_SMALL,
 } from "./policy.ts";
 import type { Session } from "./session.ts";
 
@@ -37,7 +39,14 @@ export class Turns {
   /** Counts blocks begun, so that the session served longest ago is known. */
   private order = 0;
 
-  constructor(private readonly host: TurnsHost) {}
+  private readonly turnsMax: number;
+
+  constructor(
+    private readonly host: TurnsHost,
+    pieceBytes: number,
+  ) {
+    this.turnsMax = pieceBytes <= SMALL_PIECE_BYTES ? TURNS_SMALL : TURNS;
+  }
 
   /** A request was queued. */
   queued(session: Session): void {
@@ -69,7 +78,7 @@ export class Turns {
       if (!session.isOpen || (slot.sendingBytes === 0 && session.queuedCount === 0)) slot.hasTurn = false;
       else if (!this.isStalled(session)) taken++;
     }
-    for (; taken < TURNS; taken++) {
+    for (; taken < this.turnsMax; taken++) {
       const next = this.next();
       if (next === null) return;
       next.slot.hasTurn = true;

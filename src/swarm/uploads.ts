@@ -22,7 +22,7 @@ export class Uploads {
 
   constructor(options: SwarmOptions, host: UploadsHost, isSeeder: boolean, sessionsMax: number) {
     this.dispersal = isSeeder ? new Dispersal(options.pieceCount, sessionsMax, options.random) : null;
-    this.turns = new Turns(host);
+    this.turns = new Turns(host, options.pieceBytes);
     this.grants = new Grants(options.pieceBytes, host, this.dispersal, this.turns, options.random);
     this.choker = new Choker(options.uploadSlots, options.pieceBytes, host, this.dispersal);
   }
