@@ -166,7 +166,8 @@ function givenSetup(): Partial<Setup> {
 
 function readSetting(text: string): [string, number] {
   const at = text.indexOf("=");
-  const value = size(text.slice(at + 1)) ?? number(text.slice(at + 1));
+  // A size is a whole number of bytes.
+  const value = number(text.slice(at + 1)) ?? size(text.slice(at + 1));
   if (at < 1 || value === null) usage(`--set ${text}: NAME=VALUE`);
   return [text.slice(0, at), value];
 }
