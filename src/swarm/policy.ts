@@ -68,8 +68,8 @@ export const TUNING_DEFAULT: SwarmTuning = {
   packedBlocks: false,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
-  // Two more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for.
-  piecesInFlightMax: 7,
+  // One more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for.
+  piecesInFlightMax: 6,
   dialMax: 10,
   acceptMax: 20,
   uploadSlots: 4,
