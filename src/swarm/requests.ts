@@ -51,7 +51,7 @@ export class Requests {
     /** Nothing is fetched (any more). */
     private readonly isFinished: () => boolean,
   ) {
-    // Small pieces: several are needed to keep one source busy. With fewer, threads that wake up late leave lines idle (decision 0014).
+    // Small pieces: several are needed to keep one source busy. With fewer, real links were slower (decision 0014).
     this.inFlightMax =
       options.piecesInFlightMax * Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
   }
