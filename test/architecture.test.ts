@@ -105,9 +105,9 @@ const BANS: readonly Ban[] = [
   },
   {
     what: /["']bun:ffi["']/,
-    instead: "add the call to src/kernel/libc.ts",
+    instead: "add a system call to src/kernel/libc.ts; other code is linked by src/kernel/ffi.ts",
     example: 'import { dlopen } from "bun:ffi";',
-    applies: everywhereBut("src/kernel/libc.ts"),
+    applies: everywhereBut("src/kernel/ffi.ts"),
   },
   {
     what: /\bprocess\.(?:exit|reallyExit|abort)\b/,

@@ -1,8 +1,10 @@
 /**
- * Hashing on worker threads, and the choice between them and hashing inline.
+ * Hashing on worker threads, or in the thread of the owner on a machine with one core, where a second one would only add
+ * switches.
  *
  * Contexts are spread round robin over the workers and stay with theirs. Each worker has its own job ring,
- * so no lock is taken anywhere; the reactor is woken through an eventfd only when it says it sleeps. The
+ * so no lock is taken anywhere; the reactor is woken through an eventfd only when it says it sleeps. Without workers there is
+ * one ring all the same, and `drain` does what is in it: what one turn of the reactor asked for is hashed side by side. The
  * memory region belongs to the caller, who keeps it mapped until `close` has returned. The threads start with
  * the first job: a node's first requests are out before it spends time on them.
  */
@@ -11,17 +13,14 @@ import { assert } from "../errors.ts";
 import { EventFd } from "../kernel/eventfd.ts";
 import type { Address } from "../kernel/reactor.ts";
 import { startWorker } from "../kernel/threads.ts";
-import { InlineHasher } from "./hash-inline.ts";
+import { HashJobs, type HashJobsOptions } from "./hash-jobs.ts";
 import { HashRing, JOB_TAG_MAX, JobKind, RING_SLOTS } from "./hash-ring.ts";
 import { DIGEST_BYTES, type HashAlgorithm, type HashHandler, type Hasher, type PackHandler } from "./hasher.ts";
 
 /** What a worker is told when it starts. */
-export interface HashWorkerStart {
+export interface HashWorkerStart extends HashJobsOptions {
   readonly ring: SharedArrayBuffer;
-  readonly address: Address;
-  readonly lengthBytes: number;
   readonly wakeFd: number;
-  readonly algorithm: HashAlgorithm;
 }
 
 export interface HasherOptions {
@@ -33,6 +32,8 @@ export interface HasherOptions {
   readonly workers: "auto" | number;
   /** Default sha1, what pieces are hashed with (BEP 3). */
   readonly algorithm?: HashAlgorithm;
+  /** Default true: several contexts at a time, where processor and algorithm are such that it can be done. */
+  readonly sideBySide?: boolean;
 }
 
 /** Four workers hash 8 GiB/s, more than any network or disk of a node delivers. */
@@ -43,7 +44,7 @@ export function openHasher(options: HasherOptions): Hasher {
   assert(options.contextsMax > 0, "a hasher has at least one context");
   const wanted = options.workers === "auto" ? Math.min(availableParallelism() - 1, WORKERS_MAX) : options.workers;
   const workers = Math.min(wanted, options.contextsMax);
-  return workers > 0 ? new HashPool(options, workers) : new InlineHasher(options);
+  return new HashPool(options, Math.max(workers, 0));
 }
 
 class HashPool implements Hasher {
@@ -53,7 +54,9 @@ class HashPool implements Hasher {
   readonly #regionBytes: number;
   readonly #digestBytes: number;
   readonly #rings: HashRing[] = [];
-  readonly #starts: HashWorkerStart[] = [];
+  readonly #jobs: HashJobsOptions;
+  /** What does the jobs in this thread, made with the first one; null where there are workers. */
+  #inline: HashJobs | null = null;
   readonly #threads: Worker[] = [];
   /** Owner's cursors of each ring, modulo 2^32. */
   readonly #submitted: Int32Array;
@@ -74,17 +77,14 @@ class HashPool implements Hasher {
     this.#regionStart = options.address;
     this.#regionBytes = options.lengthBytes;
     this.#digestBytes = DIGEST_BYTES[algorithm];
-    this.#submitted = new Int32Array(workers);
-    this.#reported = new Int32Array(workers);
+    const { address, lengthBytes, contextsMax, sideBySide = true } = options;
+    this.#jobs = { address, lengthBytes, contextsMax, algorithm, sideBySide };
+    for (let ring = 0; ring < Math.max(workers, 1); ring++) this.#rings.push(new HashRing());
+    this.#submitted = new Int32Array(this.#rings.length);
+    this.#reported = new Int32Array(this.#rings.length);
     this.#beginDue = new Uint8Array(options.contextsMax).fill(1);
     this.#pending = new Int32Array(options.contextsMax);
     this.wakeFd = this.#wake.fd;
-    for (let i = 0; i < workers; i++) {
-      const ring = new HashRing();
-      const { address, lengthBytes } = options;
-      this.#starts.push({ ring: ring.shared, address, lengthBytes, wakeFd: this.wakeFd, algorithm });
-      this.#rings.push(ring);
-    }
   }
 
   begin(context: number): void {
@@ -108,7 +108,7 @@ class HashPool implements Hasher {
     return this.#submitPacking(JobKind.unpack, tag, source, packedBytes, target, lengthBytes);
   }
 
-  /** Goes to the worker with least to do. */
+  /** Goes to the ring with least to do. */
   #submitPacking(
     kind: JobKind,
     tag: number,
@@ -118,27 +118,39 @@ class HashPool implements Hasher {
     targetBytes: number,
   ): boolean {
     assert(tag >= 0 && tag <= JOB_TAG_MAX, "a tag fits its job");
-    this.#startThreads();
-    let worker = 0;
-    for (let other = 1; other < this.workers; other++) if (this.#queued(other) < this.#queued(worker)) worker = other;
-    if (this.#queued(worker) === RING_SLOTS) return false;
-    const cursor = this.#submitted[worker];
-    const ring = this.#rings[worker];
-    ring.setTarget(cursor, this.#offset(target, targetBytes), targetBytes);
-    ring.submit(cursor, kind, false, tag, this.#offset(source, sourceBytes), sourceBytes);
-    this.#submitted[worker] = cursor + 1;
+    let index = 0;
+    for (let other = 1; other < this.#rings.length; other++)
+      if (this.#queued(other) < this.#queued(index)) index = other;
+    if (this.#queued(index) === RING_SLOTS) return false;
+    this.#rings[index].setTarget(this.#submitted[index], this.#offset(target, targetBytes), targetBytes);
+    this.#put(index, kind, false, tag, this.#offset(source, sourceBytes), sourceBytes);
     return true;
   }
 
-  /** They start with the first job. */
-  #startThreads(): void {
-    if (this.#threads.length > 0) return;
-    for (const start of this.#starts) this.#threads.push(startWorker("disk/hash-worker", start));
+  /** Puts a job into a ring that has room. */
+  #put(index: number, kind: JobKind, begins: boolean, context: number, offsetBytes: number, lengthBytes: number): void {
+    this.#start();
+    const cursor = this.#submitted[index];
+    this.#rings[index].submit(cursor, kind, begins, context, offsetBytes, lengthBytes);
+    this.#submitted[index] = cursor + 1;
+    // Nobody else does it while the owner sleeps.
+    if (this.#asleep && this.#inline !== null && this.#queued(index) === 1) this.#wake.signal();
   }
 
-  /** Jobs of a worker that were not reported yet. */
-  #queued(worker: number): number {
-    return (this.#submitted[worker] - this.#reported[worker]) | 0;
+  /** What does the jobs starts with the first one. */
+  #start(): void {
+    if (this.#inline !== null || this.#threads.length > 0) return;
+    if (this.workers === 0) this.#inline = new HashJobs(this.#rings[0], this.#jobs);
+    else for (const ring of this.#rings) this.#threads.push(startWorker("disk/hash-worker", this.#startOf(ring)));
+  }
+
+  #startOf(ring: HashRing): HashWorkerStart {
+    return { ...this.#jobs, ring: ring.shared, wakeFd: this.wakeFd };
+  }
+
+  /** Jobs of a ring that were not reported yet. */
+  #queued(index: number): number {
+    return (this.#submitted[index] - this.#reported[index]) | 0;
   }
 
   #offset(address: Address, lengthBytes: number): number {
@@ -152,38 +164,38 @@ class HashPool implements Hasher {
 
   #submit(context: number, kind: JobKind, offsetBytes: number, lengthBytes: number): boolean {
     assert(context >= 0 && context < this.contextsMax, "a hash context exists");
-    this.#startThreads();
-    const worker = context % this.workers;
-    const cursor = this.#submitted[worker];
-    if (this.#queued(worker) === RING_SLOTS) return false;
-    this.#rings[worker].submit(cursor, kind, this.#beginDue[context] === 1, context, offsetBytes, lengthBytes);
+    const index = context % this.#rings.length;
+    if (this.#queued(index) === RING_SLOTS) return false;
+    this.#put(index, kind, this.#beginDue[context] === 1, context, offsetBytes, lengthBytes);
     this.#beginDue[context] = kind === JobKind.finish ? 1 : 0;
     this.#pending[context]++;
-    this.#submitted[worker] = cursor + 1;
     return true;
   }
 
   drain(handler: HashHandler, packs?: PackHandler): number {
     if (this.#slept) this.#wake.reset();
     this.#slept = this.#asleep;
+    if (this.#inline !== null) while (this.#inline.work(this.#wake));
     let reports = 0;
-    for (let worker = 0; worker < this.workers; worker++) {
+    for (let index = 0; index < this.#rings.length; index++) {
       // A worker rings once per sleep: what was just silenced must ring again for jobs completed from here on.
-      if (this.#asleep) this.#rings[worker].setOwnerAsleep(true);
-      reports += this.#drainRing(worker, handler, packs);
+      if (this.#asleep && this.workers > 0) this.#rings[index].setOwnerAsleep(true);
+      reports += this.#drainRing(index, handler, packs);
     }
+    // What the handler asked for.
+    if (this.#asleep && this.#inline !== null && this.#queued(0) > 0) this.#wake.signal();
     return reports;
   }
 
-  #drainRing(worker: number, handler: HashHandler, packs: PackHandler | undefined): number {
-    const ring = this.#rings[worker];
+  #drainRing(index: number, handler: HashHandler, packs: PackHandler | undefined): number {
+    const ring = this.#rings[index];
     assert(!ring.failed, "no hash worker fails");
     const end = ring.completed();
     let reports = 0;
-    while (this.#reported[worker] !== end) {
-      const cursor = this.#reported[worker];
+    while (this.#reported[index] !== end) {
+      const cursor = this.#reported[index];
       this.#report(ring, cursor, handler, packs);
-      this.#reported[worker] = cursor + 1;
+      this.#reported[index] = cursor + 1;
       reports++;
     }
     return reports;
@@ -208,13 +220,15 @@ class HashPool implements Hasher {
   sleeping(asleep: boolean): void {
     this.#asleep = asleep;
     if (asleep) this.#slept = true;
-    let unreported = false;
-    for (let worker = 0; worker < this.workers; worker++) {
-      this.#rings[worker].setOwnerAsleep(asleep);
+    let isDue = false;
+    for (let index = 0; index < this.#rings.length; index++) {
+      // Without workers the owner is never asleep while jobs are done.
+      if (this.workers > 0) this.#rings[index].setOwnerAsleep(asleep);
       // A job that was completed between the last drain and the line above saw an owner awake.
-      if (asleep && this.#rings[worker].completed() !== this.#reported[worker]) unreported = true;
+      const done = this.workers > 0 ? this.#rings[index].completed() : this.#submitted[index];
+      if (asleep && done !== this.#reported[index]) isDue = true;
     }
-    if (unreported) this.#wake.signal();
+    if (isDue) this.#wake.signal();
   }
 
   close(): void {
@@ -223,6 +237,7 @@ class HashPool implements Hasher {
       for (const ring of this.#rings) assert(ring.waitForEnd(), "a hash worker ends when it is asked to");
       for (const thread of this.#threads) thread.terminate();
     }
+    this.#inline?.free();
     this.#wake.close();
   }
 }

@@ -1,9 +1,9 @@
 /**
  * The job ring between the thread that owns a hasher and one hash worker.
  *
- * Single producer, single consumer. One ring serves both directions: the worker completes jobs in the
- * order of submission, so a completion is nothing but the worker's cursor moving on, and a digest lies in
- * the slot of the job that asked for it. A slot is reused only after it was reported.
+ * Single producer, single consumer. One ring serves both directions: jobs are reported in the order of submission,
+ * so a completion is nothing but the worker's cursor moving on over jobs that are done, and a digest lies in the slot of
+ * the job that asked for it. A slot is reused only after it was reported.
  *
  * The shared buffer is owned by the hash pool; both threads wrap it in a `HashRing` of their own.
  */
@@ -27,6 +27,10 @@ const Word = {
 const CONTROL_WORDS = 48;
 /** A worker ends after the update it is in, which takes milliseconds. */
 const END_TIMEOUT_MS = 30_000;
+
+export function slotOf(cursor: number): number {
+  return cursor & SLOT_MASK;
+}
 
 export const enum JobKind {
   update = 0,
@@ -77,53 +81,53 @@ export class HashRing {
   static readonly sharedBytes = CONTROL_WORDS * 4 + RING_SLOTS * (2 * 8 + 4 * 4 + DIGEST_BYTES_MAX);
 
   kind(cursor: number): JobKind {
-    return this.#job[cursor & SLOT_MASK] & 3;
+    return this.#job[slotOf(cursor)] & 3;
   }
 
   /** True where the job starts its context anew. */
   begins(cursor: number): boolean {
-    return (this.#job[cursor & SLOT_MASK] & 4) !== 0;
+    return (this.#job[slotOf(cursor)] & 4) !== 0;
   }
 
   /** The context of a hash, the tag of a block to pack or inflate. */
   context(cursor: number): number {
-    return this.#job[cursor & SLOT_MASK] >> 3;
+    return this.#job[slotOf(cursor)] >> 3;
   }
 
   targetBytes(cursor: number): number {
-    return this.#targetBytes[cursor & SLOT_MASK];
+    return this.#targetBytes[slotOf(cursor)];
   }
 
   roomBytes(cursor: number): number {
-    return this.#roomBytes[cursor & SLOT_MASK];
+    return this.#roomBytes[slotOf(cursor)];
   }
 
   result(cursor: number): number {
-    return this.#result[cursor & SLOT_MASK];
+    return this.#result[slotOf(cursor)];
   }
 
   /** Worker: what came of packing or inflating, before the job is completed. */
   setResult(cursor: number, result: number): void {
-    this.#result[cursor & SLOT_MASK] = result;
+    this.#result[slotOf(cursor)] = result;
   }
 
   /** Owner: says where a job packs or inflates to, before it is submitted at the same cursor. */
   setTarget(cursor: number, offsetBytes: number, roomBytes: number): void {
-    this.#targetBytes[cursor & SLOT_MASK] = offsetBytes;
-    this.#roomBytes[cursor & SLOT_MASK] = roomBytes;
+    this.#targetBytes[slotOf(cursor)] = offsetBytes;
+    this.#roomBytes[slotOf(cursor)] = roomBytes;
   }
 
   lengthBytes(cursor: number): number {
-    return this.#lengthBytes[cursor & SLOT_MASK];
+    return this.#lengthBytes[slotOf(cursor)];
   }
 
   offsetBytes(cursor: number): number {
-    return this.#offsetBytes[cursor & SLOT_MASK];
+    return this.#offsetBytes[slotOf(cursor)];
   }
 
   /** The digest area of a slot, DIGEST_BYTES_MAX long. */
   digest(cursor: number): Uint8Array {
-    return this.#digestViews[cursor & SLOT_MASK];
+    return this.#digestViews[slotOf(cursor)];
   }
 
   /** Owner: fills the slot of the next job and publishes it. The caller has checked that there is room. */
@@ -135,7 +139,7 @@ export class HashRing {
     offsetBytes: number,
     lengthBytes: number,
   ): void {
-    const slot = cursor & SLOT_MASK;
+    const slot = slotOf(cursor);
     this.#job[slot] = (context << 3) | (begins ? 4 : 0) | kind;
     this.#offsetBytes[slot] = offsetBytes;
     this.#lengthBytes[slot] = lengthBytes;
@@ -148,19 +152,25 @@ export class HashRing {
     return Atomics.load(this.#control, Word.submitted);
   }
 
+  /** Worker: jobs from `cursor` on. None where the ring closes, whose last one is no job. */
+  queued(cursor: number): number {
+    const jobs = (this.submitted() - cursor) | 0;
+    return this.closing ? 0 : jobs;
+  }
+
   /** Cursor behind the last completed job, modulo 2^32. */
   completed(): number {
     return Atomics.load(this.#control, Word.completed);
   }
 
-  /** Worker: the job at `cursor` is done. Returns true once per sleep of the owner: it must be woken. */
+  /** Worker: all jobs before `cursor` are done. Returns true once per sleep of the owner: it must be woken. */
   complete(cursor: number): boolean {
-    Atomics.store(this.#control, Word.completed, (cursor + 1) | 0);
+    Atomics.store(this.#control, Word.completed, cursor);
     if (Atomics.load(this.#control, Word.ownerAsleep) === 0) return false;
     return Atomics.compareExchange(this.#control, Word.ownerAsleep, 1, 0) === 1;
   }
 
-  /** Worker: sleeps until something other than `cursor` is submitted or the ring closes. */
+  /** Worker: sleeps until the cursor of submission is another than `cursor` or the ring closes. */
   waitForJob(cursor: number): void {
     Atomics.store(this.#control, Word.workerAsleep, 1);
     if (!this.closing) Atomics.wait(this.#control, Word.submitted, cursor);

@@ -40,6 +40,7 @@ export const POSIX_FADV_DONTNEED = 4;
 /** mmap(2). */
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
+export const PROT_EXEC = 4;
 export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_ANONYMOUS = 0x20;

@@ -1,14 +1,14 @@
 /**
- * The system calls of the program: the only place where bun:ffi is used.
+ * The system calls of the program.
  *
  * Every wrapper answers with what the call returns or with minus errno and never throws for what the kernel says; integers
  * are asserted to be in range before the call because bun:ffi wraps them silently. Buffers are addresses of mmapped memory (see
  * memory.ts) and belong to the caller; paths and small structures go through two scratch pages that live as long as the thread.
  */
-import { dlopen, type FFIFunction, type Pointer, toArrayBuffer } from "bun:ffi";
 import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
 import { Errno } from "./errno.ts";
+import { bufferAt, type ForeignFunctions, loadLibrary } from "./ffi.ts";
 
 export { Errno, errnoName, errnoText } from "./errno.ts";
 
@@ -24,6 +24,7 @@ const SYMBOLS = {
   close: { args: ["i32"], returns: "i32" },
   fcntl: { args: ["i32", "i32", "i64_fast"], returns: "i32" },
   mmap: { args: ["u64_fast", "u64_fast", "i32", "i32", "i32", "i64_fast"], returns: "i64_fast" },
+  mprotect: { args: ["u64_fast", "u64_fast", "i32"], returns: "i32" },
   madvise: { args: ["u64_fast", "u64_fast", "i32"], returns: "i32" },
   munmap: { args: ["u64_fast", "u64_fast"], returns: "i32" },
   read: { args: ["i32", "u64_fast", "u64_fast"], returns: "i64_fast" },
@@ -61,13 +62,6 @@ const SYMBOLS = {
   epoll_wait: { args: ["i32", "u64_fast", "i32", "i32"], returns: "i32" },
 } as const;
 
-type Signatures = typeof SYMBOLS;
-type Numbers<Types extends readonly unknown[]> = { -readonly [Index in keyof Types]: number };
-/** Every argument and every answer is a number: addresses and 64-bit sizes are safe integers here. */
-type Libc = {
-  readonly [Name in keyof Signatures]: (...args: Numbers<Signatures[Name]["args"]>) => number;
-};
-
 /** glibc first, then musl under its names on Alpine and elsewhere; `libc.so` of glibc is a text file, so it comes last. */
 function libraryNames(): string[] {
   const machine = abi.isArm64 ? "aarch64" : "x86_64";
@@ -80,11 +74,11 @@ function libraryNames(): string[] {
   ];
 }
 
-function openLibrary(): Libc {
+function openLibrary(): ForeignFunctions<typeof SYMBOLS> {
   const reasons: string[] = [];
   for (const name of libraryNames()) {
     try {
-      return dlopen(name, SYMBOLS as unknown as Record<string, FFIFunction>).symbols as unknown as Libc;
+      return loadLibrary(name, SYMBOLS);
     } catch (error) {
       reasons.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -97,7 +91,7 @@ function openLibrary(): Libc {
 }
 
 const libc = openLibrary();
-const errnoView = new Int32Array(toArrayBuffer(libc.__errno_location() as Pointer, 0, 4));
+const errnoView = new Int32Array(bufferAt(libc.__errno_location(), 4));
 
 /** The answer of a call that reports failure as -1: itself, or minus errno. Nothing may run between the call and this. */
 function answer(result: number): Result {
@@ -116,13 +110,6 @@ function assertSize(value: number, what: string): void {
   assertRange(Number.isSafeInteger(value) && value >= 0, what, value);
 }
 
-/** A view of mapped memory; the one place where an address becomes an ArrayBuffer. The mapping must outlive the view. */
-export function bufferAt(address: number, lengthBytes: number): ArrayBuffer {
-  assertRange(Number.isSafeInteger(address) && address > 0, "address", address);
-  assertSize(lengthBytes, "length");
-  return toArrayBuffer(address as Pointer, 0, lengthBytes);
-}
-
 // Memory
 
 /** mmap(2). Returns the address or -errno. */
@@ -131,6 +118,13 @@ export function mmap(lengthBytes: number, protection: number, flags: number, fd:
   assertInt(fd, "file descriptor");
   assertSize(offsetBytes, "offset");
   return answer(libc.mmap(0, lengthBytes, protection, flags, fd, offsetBytes));
+}
+
+/** mprotect(2): what may be done with whole pages from now on. */
+export function mprotect(address: number, lengthBytes: number, protection: number): Result {
+  assertSize(address, "address");
+  assertSize(lengthBytes, "length");
+  return answer(libc.mprotect(address, lengthBytes, protection));
 }
 
 /** madvise(2). */

@@ -7,7 +7,8 @@
 import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import { MiB } from "../units.ts";
 import * as abi from "./abi.ts";
-import { bufferAt, Errno, errnoText, madvise, mmap, munmap } from "./libc.ts";
+import { bufferAt } from "./ffi.ts";
+import { Errno, errnoText, madvise, mmap, munmap } from "./libc.ts";
 
 /** Mappings from this size on may be made of 2 MiB pages. */
 const HUGE_FROM_BYTES = 8 * MiB;

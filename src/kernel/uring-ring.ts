@@ -8,17 +8,8 @@
  */
 import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
 import * as abi from "./abi.ts";
-import {
-  bufferAt,
-  close,
-  Errno,
-  errnoText,
-  ioUringEnter,
-  ioUringRegister,
-  ioUringSetup,
-  mmap,
-  munmap,
-} from "./libc.ts";
+import { bufferAt } from "./ffi.ts";
+import { close, Errno, errnoText, ioUringEnter, ioUringRegister, ioUringSetup, mmap, munmap } from "./libc.ts";
 import { type Memory, mapMemory } from "./memory.ts";
 
 /** Opcodes that the reactor uses; all of them are in 5.10. */

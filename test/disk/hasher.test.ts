@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { openHasher } from "../../src/disk/hash-pool.ts";
-import type { HashHandler, Hasher } from "../../src/disk/hasher.ts";
+import type { HashAlgorithm, HashHandler, Hasher } from "../../src/disk/hasher.ts";
 import { EventFd } from "../../src/kernel/eventfd.ts";
 import { type Memory, mapMemory } from "../../src/kernel/memory.ts";
+import { type SeededRandom, seededRandom } from "../harness/random.ts";
 
 const REGION_BYTES = 1024 * 1024;
 
@@ -30,14 +31,46 @@ async function drainUntil(hasher: Hasher, recorder: Recorder, digests: number): 
   }
 }
 
-for (const workers of [0, 1, 3]) {
-  describe(`hasher with ${workers} workers`, () => {
+/** A piece in each context, their parts mixed; some contexts are begun again before they are finished. */
+async function hashPieces(hasher: Hasher, memory: Memory, random: SeededRandom): Promise<void> {
+  const contexts = Array.from({ length: hasher.contextsMax }, (_, context) => context);
+  const recorder = new Recorder();
+  const expected = contexts.map(() => createHash("sha1"));
+  const told: [number, number][] = [];
+  for (const context of contexts) hasher.begin(context);
+  for (let part = 0; part < 100; part++) {
+    const context = random.below(contexts.length);
+    const lengthBytes = 1 + random.below(random.below(3) === 0 ? 200_000 : 300);
+    const offset = random.below(REGION_BYTES - lengthBytes);
+    while (!hasher.update(context, memory.address + offset, lengthBytes)) hasher.drain(recorder);
+    expected[context].update(memory.bytes.subarray(offset, offset + lengthBytes));
+    told.push([context, lengthBytes]);
+    if (random.below(8) === 0) hasher.drain(recorder);
+  }
+  for (const context of contexts) while (!hasher.finish(context)) hasher.drain(recorder);
+  await drainUntil(hasher, recorder, contexts.length);
+  for (const context of contexts) {
+    expect(recorder.digests.get(context)).toBe(expected[context].digest("hex"));
+    const ofContext = (updates: [number, number][]) => updates.filter(([of]) => of === context);
+    expect(ofContext(recorder.updates)).toEqual(ofContext(told));
+  }
+}
+
+for (const [workers, sideBySide] of [
+  [0, true],
+  [0, false],
+  [1, true],
+  [1, false],
+  [3, true],
+] as const) {
+  describe(`hasher with ${workers} workers${sideBySide ? "" : ", by the library alone"}`, () => {
     let memory: Memory;
     let hasher: Hasher;
-    const setUp = (contextsMax: number, algorithm: "sha1" | "sha256" = "sha1") => {
+    const setUp = (contextsMax: number, algorithm: HashAlgorithm = "sha1") => {
       memory = mapMemory(REGION_BYTES);
       fillWithAddress(memory);
-      hasher = openHasher({ address: memory.address, lengthBytes: REGION_BYTES, contextsMax, workers, algorithm });
+      const region = { address: memory.address, lengthBytes: REGION_BYTES };
+      hasher = openHasher({ ...region, contextsMax, workers, algorithm, sideBySide });
     };
     afterEach(() => {
       hasher.close();
@@ -100,6 +133,24 @@ for (const workers of [0, 1, 3]) {
       expect(recorder.digests.get(0)).toBe(
         createHash("sha256").update(memory.bytes.subarray(0, 100_000)).digest("hex"),
       );
+    });
+
+    test("both of the same bytes on request", async () => {
+      setUp(2, "sha1+sha256");
+      const recorder = new Recorder();
+      const bytes = memory.bytes.subarray(0, 100_000);
+      hasher.begin(1);
+      hasher.update(1, memory.address, bytes.length);
+      hasher.finish(1);
+      await drainUntil(hasher, recorder, 1);
+      const digests = ["sha1", "sha256"].map((name) => createHash(name).update(bytes).digest("hex"));
+      expect(recorder.digests.get(1)).toBe(digests.join(""));
+    });
+
+    test("pieces of random lengths in random parts, more contexts than lanes, reports in the order of each", async () => {
+      setUp(11);
+      const random = seededRandom(3);
+      for (let round = 0; round < 20; round++) await hashPieces(hasher, memory, random);
     });
 
     test("a full queue says so, and nothing is lost", async () => {

@@ -17,6 +17,7 @@ import { fuzzPersonality } from "./fit.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzPartcloneImage, fuzzSplitFiles, fuzzTorrentInfo } from "./images.ts";
 import { fuzzCpio, fuzzElf, fuzzKernelImage } from "./initramfs.ts";
+import { fuzzSha1Lanes } from "./sha1.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
 import { fuzzAnnounceQuery, fuzzHttpHead } from "./tracker.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
@@ -49,6 +50,7 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   personality: fuzzPersonality,
   plan: fuzzPlan,
   ranges: fuzzRanges,
+  sha1: fuzzSha1Lanes,
   "target-rule": fuzzTargetRule,
   "split-files": fuzzSplitFiles,
   "torrent-info": fuzzTorrentInfo,
