@@ -218,10 +218,29 @@ keep_lease() {
   DISKSWARM_KEEP=1 udhcpc -i "$INTERFACE" -r "$ADDRESS" -b -S -s "$NET_SCRIPT" $UDHCPC_FLAGS > /dev/null 2>&1
 }
 
+# The kernel first asks whether somebody has an IPv6 address already, and lets nothing be sent from it meanwhile.
+wait_for_ipv6() {
+  local tries
+  for tries in 1 2 3 4 5; do
+    ip -6 addr show dev "$1" | grep -q tentative || return 0
+    sleep 1
+  done
+}
+
+# An address that is given would do for every card: of several in $names the one is taken where somebody answers, or after two
+# vain rounds the first with a link.
 configure_static() {
   NET_ADDRESS=$IP_ADDRESS NET_PREFIX=$IP_PREFIX NET_ROUTER=$IP_GATEWAY NET_NEXT_SERVER=$IP_SERVER NET_DNS=$IP_DNS
   NET_NTP=$IP_NTP NET_HOSTNAME=$IP_HOSTNAME NET_MTU=$IP_MTU
-  configure "$1" && write_env static "$1" && write_resolv_conf
+  configure "$1" || { NET_REPORT="$NET_REPORT, $1 did not take the address $IP_ADDRESS/$IP_PREFIX"; return 1; }
+  case $IP_ADDRESS in *:*) wait_for_ipv6 "$1" ;; esac
+  if [ "$names" != "$1" ] && [ "$round" -lt 2 ] && [ -z "$VLAN_PARENT" ] && ! somebody_answers "$1"; then
+    NET_REPORT="$NET_REPORT, nobody answers on $1 ($(mac_of "$1"))"
+    ip addr flush dev "$1"
+    ip route flush dev "$1"
+    return 1
+  fi
+  write_env static "$1" && write_resolv_conf
 }
 
 # IPv6 by router advertisements: the kernel does it, all that is to be done is to wait.
@@ -232,6 +251,7 @@ configure_auto6() {
     address=$(ip -6 addr show dev "$1" scope global 2> /dev/null | sed -n 's/^ *inet6 \([0-9a-f:]*\)\/\([0-9]*\).*/\1 \2/p' | head -n 1)
     if [ -n "$address" ]; then
       NET_ADDRESS=${address% *} NET_PREFIX=${address#* } NET_NEXT_SERVER=$IP_SERVER
+      wait_for_ipv6 "$1"
       write_env static "$1" && write_resolv_conf
       return
     fi
@@ -254,6 +274,19 @@ make_vlan() {
   [ ! -e "$NET_SYS/class/net/$VLAN_NAME" ] || return 0
   modprobe -q 8021q
   ip link add link "$VLAN_PARENT" name "$VLAN_NAME" type vlan id "$VLAN_ID" && ip link set "$VLAN_NAME" up
+}
+
+# Does the router, or where there is none the server, answer on $1? Where neither is known, it may.
+somebody_answers() {
+  local host=${IP_GATEWAY:-$IP_SERVER}
+  if [ -z "$host" ]; then
+    host=$(argument diskswarm.server)
+    host=${host#*://} host=${host%%/*}
+    case $host in \[*) host=${host#\[} host=${host%%\]*} ;; *) host=${host%%:*} ;; esac
+  fi
+  [ -n "$host" ] || return 0
+  # Who lets no ping through says at least which card is his.
+  ping -c 1 -W 2 -I "$1" "$host" > /dev/null 2>&1 || ip neigh show dev "$1" | grep -q "^$host .*lladdr"
 }
 
 # Waits up to $1 seconds until one of the others has a link: cards need some seconds to agree on a speed.
@@ -291,13 +324,15 @@ network_round() {
       continue
     fi
     use=$name
-    [ -z "$VLAN_PARENT" ] || { make_vlan && use=$VLAN_NAME; }
+    if [ -n "$VLAN_PARENT" ]; then
+      make_vlan || { NET_REPORT="$NET_REPORT, no VLAN $VLAN_ID on $name: has this kernel 8021q?"; continue; }
+      use=$VLAN_NAME
+    fi
     debug "trying $IP_METHOD on $use"
     ! try_interface "$use" || return 0
     case $IP_METHOD in
       dhcp) NET_REPORT="$NET_REPORT, no DHCP server answered on $use ($(mac_of "$name"))" ;;
       auto6) NET_REPORT="$NET_REPORT, no router advertised on $use ($(mac_of "$name"))" ;;
-      static) NET_REPORT="$NET_REPORT, $use did not take the address $IP_ADDRESS/$IP_PREFIX" ;;
     esac
   done
   NET_REPORT=${NET_REPORT#, }

@@ -71,8 +71,13 @@ export class Room {
   }
 
   /** Starts the server; it serves when this resolves. */
-  async serve(...flags: string[]): Promise<Run> {
-    const { images, flags: own = [] } = this.options;
+  serve(...flags: string[]): Promise<Run> {
+    return this.serveImages(this.options.images, ...flags);
+  }
+
+  /** The same with other images: an admin who has changed something. */
+  async serveImages(images: readonly string[], ...flags: string[]): Promise<Run> {
+    const { flags: own = [] } = this.options;
     const words = ["serve", ...images, "--listen", this.server.address, "--http", String(HTTP_PORT)];
     const serve = start(this.scope, [...words, "--boot", this.bootFolder, "--boot-args", PATIENCE, ...own, ...flags], {
       machine: this.server,

@@ -19,6 +19,8 @@ export interface VmDisk {
   /** What the guest's /dev/disk/by-id shows. */
   readonly serial?: string;
   readonly isUsbStick?: boolean;
+  /** What it hangs on where that is not virtio: a SATA port of the board, or a slot of its own. */
+  readonly bus?: "ahci" | "nvme";
   /** Every access of that kind to that 512-byte sector, or to any, ends with EIO. */
   readonly failing?: { readonly access: "read" | "write" | "flush"; readonly sector?: number };
 }
@@ -30,6 +32,8 @@ export interface VmOptions {
   readonly memoryMiB: number;
   readonly disks?: readonly VmDisk[];
   readonly cable?: Cable;
+  /** Of further network cards, which come after the first: eth1, eth2 ... */
+  readonly moreCables?: readonly Cable[];
   /** Started from here instead of by the firmware. */
   readonly kernel?: { readonly kernel: string; readonly initrd: string; readonly commandLine: string };
 }
@@ -74,6 +78,7 @@ export class Vm {
     ]);
     const vm = new Vm(name, new Console(name, serial), qmp, child);
     scope.explain(() => `--- console of ${name}\n${vm.console.tail}`);
+    for (const [i, { isOut = false }] of cablesOf(options).entries()) if (isOut) await vm.cableIn(false, i);
     // It was started paused, so that nothing it writes is missed.
     await qmp.execute("cont");
     return vm;
@@ -90,13 +95,20 @@ export class Vm {
     await this.child.ended;
   }
 
+  /** Keys pressed at once on its keyboard, such as ctrl-alt-delete. */
+  async press(keys: string): Promise<void> {
+    const codes = keys.split("-").map((data) => ({ type: "qcode", data }));
+    await this.qmp.execute("send-key", { keys: codes });
+  }
+
   /** As the plug is pulled. */
   async cutPower(): Promise<void> {
     await this.child.kill();
   }
 
-  async cableIn(isIn: boolean): Promise<void> {
-    await this.qmp.execute("set_link", { name: "net0", up: isIn });
+  /** Plugs the cable of its first card, or of another, in or out. */
+  async cableIn(isIn: boolean, card = 0): Promise<void> {
+    await this.qmp.execute("set_link", { name: `net${card}`, up: isIn });
   }
 
   /** The next event of that name after those that were waited for. */
@@ -157,25 +169,36 @@ function firmwareWords(folder: string, firmware: "uefi" | "secure-boot"): string
   ];
 }
 
+function cablesOf({ cable, moreCables = [] }: VmOptions): Cable[] {
+  return cable ? [cable, ...moreCables] : [];
+}
+
 /** Disks come first in the order of boot: an empty one falls through to the network, a deployed one starts. */
-function wiringWords({ machine = "x86-64", firmware = "bios", disks = [], cable }: VmOptions): string[] {
+function wiringWords(options: VmOptions): string[] {
+  const { machine = "x86-64", firmware = "bios", disks = [] } = options;
   const usb = disks.some(({ isUsbStick }) => isUsbStick) ? ["-device", "qemu-xhci,id=usb"] : [];
   const words = disks.flatMap((disk, i) => [
     ...["-blockdev", JSON.stringify(blockNode(disk, `disk${i}`))],
     ...["-device", deviceWords(disk, i)],
   ]);
-  if (cable) {
-    words.push("-netdev", `tap,id=net0,ifname=${cable.tap},script=no,downscript=no`);
-    // UEFI has a driver and a PXE client of its own; QEMU's option ROM, which is iPXE, stands in for a BIOS card's.
-    const rom = firmware === "bios" && machine === "x86-64" ? "" : ",romfile=";
-    words.push("-device", `virtio-net-pci,netdev=net0,mac=${cable.mac},bootindex=${disks.length + 1}${rom}`);
-  } else words.push("-nic", "none");
+  const cables = cablesOf(options);
+  // UEFI has a driver and a PXE client of its own; QEMU's option ROM, which is iPXE, stands in for a BIOS card's.
+  const rom = firmware === "bios" && machine === "x86-64" ? "" : ",romfile=";
+  for (const [i, { netdev, mac, card = "virtio-net-pci" }] of cables.entries()) {
+    words.push("-netdev", `${netdev},id=net${i}`);
+    words.push("-device", `${card},netdev=net${i},mac=${mac},bootindex=${disks.length + 1 + i}${rom}`);
+  }
+  if (cables.length === 0) words.push("-nic", "none");
   // OVMF's network stack asks for random numbers.
   return [...usb, ...words, "-device", "virtio-rng-pci"];
 }
 
-function deviceWords({ serial, isUsbStick = false, failing }: VmDisk, i: number): string {
+function deviceWords({ serial, isUsbStick = false, bus, failing }: VmDisk, i: number): string {
   const name = serial === undefined ? "" : `,serial=${serial}`;
+  // The board's own AHCI controller has the ports ide.0 to ide.5.
+  if (bus === "ahci") return `ide-hd,bus=ide.${i},drive=disk${i},bootindex=${i + 1}${name}`;
+  // A namespace without a serial is refused by QEMU.
+  if (bus === "nvme") return `nvme,drive=disk${i},bootindex=${i + 1}${name || ",serial=NVME"}`;
   const policy = failing ? ",werror=report,rerror=report" : "";
   if (isUsbStick) return `usb-storage,bus=usb.0,drive=disk${i},bootindex=${i + 1},removable=on${name}`;
   return `virtio-blk-pci,drive=disk${i},bootindex=${i + 1}${name}${policy}`;
