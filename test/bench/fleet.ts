@@ -42,7 +42,7 @@ const OPTIONS = {
   congestion: value({
     placeholder: "NAME",
     help: "TCP congestion control in all machines (default: this machine's)",
-    expected: "an algorithm that the kernel has",
+    expected: "an algorithm that the kernel has and allows",
     parse: (word) => word || null,
   }),
 };
@@ -89,8 +89,8 @@ export async function main(words: string[]): Promise<void> {
   try {
     const folder = settings.storage === "ram" ? scope.ramDir() : scope.tempDir();
     const room = new Room(scope, Math.max(...settings.nodes));
-    const staging = stage(folder, room, settings);
     if (settings.congestion !== null) room.useCongestionControl(settings.congestion);
+    const staging = stage(folder, room, settings);
     const rows: Row[] = [];
     const links: { link: string; goodput: RoomGoodput[] }[] = [];
     let laid: string | null = null;

@@ -4,15 +4,16 @@ import { existsSync, readdirSync, renameSync, statSync, truncateSync, utimesSync
 import { join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
 import { start, succeed } from "../harness/diskswarm.ts";
-import { type Disk, expectSameDisk, smallDisk } from "../harness/disks.ts";
+import { type Disk, expectSameDisk, partitionsOf, smallDisk } from "../harness/disks.ts";
 import { filesystemOf } from "../harness/filesystems.ts";
 import { deploy, loopbackSeeder } from "../harness/fixture.ts";
-import { loopDevice } from "../harness/loop.ts";
-import { smallTmpfs } from "../harness/mounts.ts";
+import { loopDevice, loopPart } from "../harness/loop.ts";
+import { mountWith, smallTmpfs } from "../harness/mounts.ts";
 import { freePort } from "../harness/ports.ts";
 import { commandLineOf, run, until } from "../harness/process.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
 import { isRoot, needTools } from "../harness/tools.ts";
+import { debianDisk } from "../harness/vm-os.ts";
 import { expectFailure, ext4Device, FAILED, REFUSED, rowsOf, toolsWith, warningsOf } from "./surveying.ts";
 
 /** How each format keeps the disk's very size and says what it is. */
@@ -26,6 +27,8 @@ const FORMATS: Record<string, { words: string[]; format: string }> = {
   vhd: { words: ["-O", "vpc", "-o", "force_size=on"], format: "a vpc image" },
   "fixed vhd": { words: ["-O", "vpc", "-o", "force_size=on,subformat=fixed"], format: "a vpc image" },
 };
+/** The system is installed on the first call. */
+const TIMEOUT_MS = 9 * 60_000;
 /** The tools that a virtual disk takes beside those of a survey. */
 const QEMU_TOOLS = ["qemu-img", "qemu-storage-daemon", "setpriv"];
 
@@ -90,6 +93,28 @@ describe.skipIf(!isRoot)("a virtual disk is deployed", () => {
     expect(statSync(raw).blocks * 512).toBeLessThan(disk.lengthBytes / 2);
     await deployFrom(scope, torrent, raw, disk);
   });
+
+  scopedTest(
+    "and is a whole system, whose every file is on a disk that was full of other bytes",
+    async (scope) => {
+      const golden = debianDisk();
+      const { size } = statSync(golden);
+      const image = converted(scope, golden, "qcow2");
+      const torrent = join(scope.ramDir(), "debian.torrent");
+      await succeed(scope, ["capture", image, "-o", torrent]);
+      const target = loopDevice(scope, size, { dirty: 5 }).path;
+      const seeder = await loopbackSeeder(scope, torrent, image);
+      const deployed = await deploy(scope, torrent, target, [seeder.peer], ["--verify"]);
+      expect((await deployed.done()).bytesTotal).toBeLessThan(size / 2);
+      const root = partitionsOf(golden).at(-1)!;
+      const device = loopPart(scope, target, root);
+      filesystemOf("ext4").check(device);
+      const original = loopPart(scope, golden, root);
+      const folders = [device, original].map((path) => mountWith(scope, ["mount", "-o", "ro,noload", path]));
+      run(["diff", "--recursive", "--no-dereference", ...folders]);
+    },
+    TIMEOUT_MS,
+  );
 
   scopedTest("by serve, until it is interrupted; then no view is left", async (scope) => {
     const { path, backingPath } = ext4Device(scope);

@@ -2,6 +2,8 @@
  * The room of a fleet: a server and its nodes, each in a network namespace, on one bridge, with links that
  * are shaped in both directions. What a link carries is measured in the same namespaces.
  */
+import { readFileSync } from "node:fs";
+import { usageError } from "../../../src/errors.ts";
 import { type Machine, Network } from "../../harness/network.ts";
 import type { Scope } from "../../harness/scope.ts";
 import { iperfGoodput } from "../shared/limits.ts";
@@ -49,10 +51,18 @@ export class Room {
     }
   }
 
-  /** What TCP does about congestion in every machine: the name of an algorithm that the kernel has. */
+  /** What TCP does about congestion in every machine: the name of an algorithm. Throws a usage failure where it may not. */
   useCongestionControl(name: string): void {
-    for (const machine of this.#machines)
-      machine.run("sysctl", "--quiet", "--write", `net.ipv4.tcp_congestion_control=${name}`);
+    for (const { prefix } of this.#machines) {
+      const words = ["sysctl", "--quiet", "--write", `net.ipv4.tcp_congestion_control=${name}`];
+      const { exitCode } = Bun.spawnSync([...prefix, ...words], { stdin: "ignore", stderr: "ignore" });
+      if (exitCode === 0) continue;
+      // Namespaces may use some of what the kernel has; which is only to be seen outside of them.
+      const allowed = readFileSync("/proc/sys/net/ipv4/tcp_allowed_congestion_control", "utf8").trim();
+      throw usageError(
+        `--congestion ${name} is not for namespaces here, which may have ${allowed} (net.ipv4.tcp_allowed_congestion_control)`,
+      );
+    }
   }
 
   /** What the cables as they are carry between the server and the first node. */
