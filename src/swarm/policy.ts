@@ -69,7 +69,8 @@ export const TUNING_DEFAULT: SwarmTuning = {
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
   // One more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for.
-  piecesInFlightMax: 6,
+  // The three go together: with another alone each of them is worse (decision 0014).
+  piecesInFlightMax: 7,
   dialMax: 10,
   acceptMax: 20,
   uploadSlots: 4,
@@ -142,11 +143,11 @@ export const ENDGAME_SILENCE_FACTOR = 4;
 export const ENDGAME_SLOW_FACTOR = 3;
 
 /**
- * Pieces granted to our own kind and not yet sent, in pieces of any size: three are being sent, one is being asked for
- * behind a block that is on its way to us, one waits. With three a line idles a tenth of its time, with six new pieces
- * spread so slowly that it costs as much (decision 0005).
+ * Pieces granted to our own kind and not yet sent, in pieces of any size: as many as are being sent (TURNS), one that is
+ * being asked for behind a block that is on its way to us, one that waits. With fewer a line idles, with more new pieces
+ * spread so slowly that it costs as much (decisions 0005 and 0014).
  */
-export const GRANT_PIECES = 5;
+export const GRANT_PIECES = 6;
 /** A grant that is not used or given back for this long is not counted: the peer is gone or hears us late. */
 export const GRANT_UNUSED_MS = 500;
 /** Peers of other networks served at a time by who has enough in its own: with two, uplinks at a quarter of a rack's sum are clogged. */
@@ -159,10 +160,10 @@ export const GRANT_BYTES_MIN = 2 * MiB;
 export const GRANT_AHEAD_MS = 4;
 /**
  * Sessions served at the same time, each for one piece. Where the other end's line is shared with other senders, a
- * connection takes only a part of ours: with two, a line idles a quarter of the time of a large fleet, with more pieces
- * are whole later (decision 0014).
+ * connection takes only a part of ours: lines idle a quarter of the time of a large fleet with two, a tenth with three, 4 %
+ * with four; with more pieces are whole later, which costs as much (decision 0014).
  */
-export const TURNS = 3;
+export const TURNS = 4;
 /**
  * The same where pieces are no larger than what the kernel takes of a connection and sends later: the turn goes on when
  * a piece was handed over, so that more than these are on the line in truth.
