@@ -104,6 +104,8 @@ export class Fleet implements Ether {
   readonly totalBytes: number;
   /** FNV-1a over everything noted, with its time. */
   eventHash = 0x811c9dc5;
+  /** Pieces that some node proved. */
+  readonly out: Bitfield;
   private readonly byAddress = new Map<string, SimNode>();
   private readonly tracker: SimTracker;
   private readonly racks: Rack[] = [];
@@ -114,6 +116,7 @@ export class Fleet implements Ether {
 
   constructor(readonly options: FleetOptions) {
     this.random = new Random(options.seed);
+    this.out = new Bitfield(options.pieceCount);
     this.tracker = new SimTracker(this.clock, new Random(this.random.next()));
     const last = options.lastPieceBytes === 0 ? options.pieceBytes : options.lastPieceBytes;
     this.totalBytes = (options.pieceCount - 1) * options.pieceBytes + last;
@@ -170,6 +173,7 @@ export class Fleet implements Ether {
       this.unfinished--;
       this.tracker.completed(this.nodes[node]);
     }
+    if (kind === "verified") this.out.set(value);
     this.mix(this.clock.nowMs * TICKS_PER_MS);
     this.mix(node);
     this.mix(value);

@@ -122,6 +122,11 @@ export class Link implements Timed {
     return this.down.bytes;
   }
 
+  /** Payload of somebody is on the line now. */
+  get isSending(): boolean {
+    return this.sending !== null;
+  }
+
   /** The pipe has payload to send. */
   offer(pipe: Pipe): void {
     if (pipe.isOffered) return;

@@ -16,8 +16,9 @@ export interface Moment {
   /** Of what their lines could receive since the moment before, and the seeder's could send. */
   readonly received: number;
   readonly seederSent: number;
-  /** Pieces whole on average. */
+  /** Pieces whole on average, and those that any node has. */
   readonly pieces: number;
+  readonly out: number;
   /** Nodes that at this moment have asked nobody for anything (idle), or only such as serve others first (queued). */
   readonly idle: number;
   readonly queued: number;
@@ -25,6 +26,10 @@ export interface Moment {
   readonly nothing: number;
   readonly ungranted: number;
   readonly full: number;
+  /** Nodes that send nothing: all that they serve are held up where it arrives; nobody has asked yet; nobody wants what they have. */
+  readonly heldUp: number;
+  readonly unasked: number;
+  readonly unwanted: number;
 }
 
 export class Timeline {
@@ -49,6 +54,7 @@ export class Timeline {
     let received = 0;
     let pieces = 0;
     const reasons = { none: 0, queued: 0, nothing: 0, ungranted: 0, full: 0 };
+    const sending = { none: 0, heldUp: 0, unasked: 0, unwanted: 0 };
     for (const node of fleet.living) {
       const bytes = node.link.downBytes - (this.downBefore[node.index] ?? 0);
       this.downBefore[node.index] = node.link.downBytes;
@@ -57,6 +63,7 @@ export class Timeline {
       received += bytes / (node.link.options.downBytesPerMs * elapsedMs);
       pieces += node.swarm.haveCount;
       reasons[reasonOf(node)]++;
+      sending[silenceOf(node)]++;
     }
     const sent = fleet.seeder.link.upBytes - this.upBefore;
     this.upBefore = fleet.seeder.link.upBytes;
@@ -67,11 +74,15 @@ export class Timeline {
       received: share(received),
       seederSent: sent / (fleet.seeder.link.options.upBytesPerMs * elapsedMs),
       pieces: share(pieces),
+      out: fleet.out.count,
       idle: share(reasons.nothing + reasons.ungranted + reasons.full),
       queued: share(reasons.queued),
       nothing: share(reasons.nothing),
       ungranted: share(reasons.ungranted),
       full: share(reasons.full),
+      heldUp: share(sending.heldUp),
+      unasked: share(sending.unasked),
+      unwanted: share(sending.unwanted),
     });
     if (!fleet.allComplete) fleet.clock.after(this.intervalMs, () => this.look());
   }
@@ -97,6 +108,17 @@ function reasonOf(node: SimNode): "none" | "queued" | "nothing" | "ungranted" | 
   return interested ? "ungranted" : "full";
 }
 
+/** Why a node sends nothing; `none` where it does. */
+function silenceOf(node: SimNode): "none" | "heldUp" | "unasked" | "unwanted" {
+  if (node.link.isSending) return "none";
+  let isWanted = false;
+  for (const session of node.swarm.sessions) {
+    if (session.slot.sendingBytes > 0) return "heldUp";
+    if (session.isOpen && session.peerInterested) isWanted = true;
+  }
+  return isWanted ? "unasked" : "unwanted";
+}
+
 /** The other end is sending it a block. */
 function isServed(node: SimNode, session: Session): boolean {
   return (node.remoteOf(session)?.slot.sendingBytes ?? 0) > 0;
@@ -106,6 +128,7 @@ export const COLUMNS = [
   "at",
   "nodes",
   "pieces",
+  "out",
   "received",
   "seeder",
   "idle",
@@ -113,15 +136,20 @@ export const COLUMNS = [
   "nothing",
   "ungranted",
   "full",
+  "held up",
+  "unasked",
+  "unwanted",
 ] as const;
 
 export function cells(moment: Moment): string[] {
   const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
-  const { at, nodes, pieces, received, seederSent, idle, queued, nothing, ungranted, full } = moment;
+  const { at, nodes, pieces, out, received, seederSent, idle, queued, nothing, ungranted, full } = moment;
+  const { heldUp, unasked, unwanted } = moment;
   return [
     at.toFixed(3),
     `${nodes}`,
     pieces.toFixed(1),
-    ...[received, seederSent, idle, queued, nothing, ungranted, full].map(percent),
+    `${out}`,
+    ...[received, seederSent, idle, queued, nothing, ungranted, full, heldUp, unasked, unwanted].map(percent),
   ];
 }
