@@ -125,7 +125,6 @@ export function tuneAccepted(fd: number): void {
  */
 function tune(fd: number): void {
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_NODELAY, 1);
-  libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX);
   libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_KEEPALIVE, 1);
   // Asking for so much at once makes room for it, beyond what an ordinary SO_RCVBUF may ask for; then 1 byte is ready again.
   libc.setsockoptInt(fd, abi.SOL_SOCKET, abi.SO_RCVLOWAT, RECEIVE_WINDOW_BYTES);
@@ -133,6 +132,11 @@ function tune(fd: number): void {
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX);
+}
+
+/** At most so many bytes wait in the kernel until TCP may send them (tcp(7), TCP_NOTSENT_LOWAT); more than UNSENT_BYTES_MAX is never of use. */
+export function limitUnsent(fd: number, unsentBytes: number): void {
+  libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_NOTSENT_LOWAT, Math.min(unsentBytes, UNSENT_BYTES_MAX));
 }
 
 /** Writes the address as `struct sockaddr_in` or `sockaddr_in6` (at most SOCKADDR_BYTES). Returns its length in bytes. */

@@ -13,8 +13,9 @@ import { Errno } from "../kernel/libc.ts";
 import { SEGMENTS_MAX } from "../disk/page-source.ts";
 import { viewAt } from "../kernel/memory.ts";
 import type { Address, Reactor } from "../kernel/reactor.ts";
+import { limitUnsent } from "../kernel/sockets.ts";
 import { SendList, sendListMemoryBytes } from "../kernel/send-list.ts";
-import { KiB, MiB } from "../units.ts";
+import { KiB } from "../units.ts";
 import type { Session } from "../swarm/session.ts";
 import type { PeerAddress } from "../wire/address.ts";
 import { PACKED_HEADER_BYTES, PIECE_HEADER_BYTES } from "../wire/frames.ts";
@@ -30,7 +31,6 @@ import { NOT_BEGUN } from "./unpacking.ts";
 const CONTROL_BYTES = 16 * KiB;
 /** Blocks gathered into one send: 32 of 16 KiB, so that small blocks cost a system call per half MiB. */
 const GATHER_BLOCKS_MAX = 32;
-const GATHER_BYTES_MAX = 1 * MiB;
 /** A header and a range for each block, room for one block that lies in several ranges, and frames at the end. */
 const SEND_PARTS_MAX = 2 * GATHER_BLOCKS_MAX + SEGMENTS_MAX + 1;
 const SOCKADDR_BYTES = 128;
@@ -53,6 +53,8 @@ export interface ConnectionHost {
   /** Counts the turns of the loop: what a connection may do in one of them has a limit. */
   readonly turns: number;
   mayLand(session: Session, request: number): boolean;
+  /** What the line carries outwards in a moment (`line.ts`): as much payload is sent at a time, and left unsent with the kernel. */
+  readonly sliceBytes: number;
   /** Null: no block is sent packed. */
   readonly packing: Packing | null;
   /** Where payload goes that nobody asked for. */
@@ -114,6 +116,8 @@ export class Connection implements BatchSink {
   #singleBlocks = 0;
   #batchTurn = 0;
   #batches = 0;
+  /** The slice that the socket was told of. */
+  #sliceBytes = 0;
 
   constructor(
     readonly index: number,
@@ -156,6 +160,7 @@ export class Connection implements BatchSink {
     this.#sentPayloadBytes = 0;
     this.#singleBlocks = 0;
     this.#sentWireBytes = 0;
+    this.#sliceBytes = 0;
   }
 
   /** Submits whatever can be submitted now: a receive, a send. */
@@ -277,6 +282,7 @@ export class Connection implements BatchSink {
   #send(session: Session): void {
     const base = this.#outboxAddress[this.#filling]!;
     const list = this.#list;
+    this.#followLine();
     list.clear();
     this.#sentSlabCount = 0;
     this.#sentPackedCount = 0;
@@ -287,6 +293,14 @@ export class Connection implements BatchSink {
     this.#filling = 1 - this.#filling;
     session.swapOutbox(this.#outboxes[this.#filling]!);
     this.#submitSend();
+  }
+
+  /** Words wait behind what the kernel has taken and not sent: that follows the line's rate. */
+  #followLine(): void {
+    const { sliceBytes } = this.host;
+    if (sliceBytes === this.#sliceBytes) return;
+    this.#sliceBytes = sliceBytes;
+    limitUnsent(this.fd, sliceBytes);
   }
 
   /** Puts blocks, each behind its header, on the list. Returns how much of the outbox went with them. */
@@ -302,7 +316,7 @@ export class Connection implements BatchSink {
     packing?.lookAhead(session);
     for (let blocks = 0; blocks < GATHER_BLOCKS_MAX && session.uploadCount > 0; blocks++) {
       const lengthBytes = session.uploadLength(0);
-      if (this.#sentPayloadBytes > 0 && this.#sentPayloadBytes + lengthBytes > GATHER_BYTES_MAX) break;
+      if (this.#sentPayloadBytes > 0 && this.#sentPayloadBytes + lengthBytes > this.host.sliceBytes) break;
       if (list.room < SEGMENTS_MAX + 2) break;
       const packed = packing === null ? SEND_PLAIN : packing.choose(session, this.fd);
       if (packed === WAIT_FOR_IT) break;

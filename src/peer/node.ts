@@ -195,6 +195,10 @@ export class Node implements ConnectionHost, LinkObserver, SwarmActions, IntakeH
     return this.disk.pending > 0 || !!this.intake?.busy || !!this.packing?.busy || !!this.unpacking?.busy;
   }
 
+  get sliceBytes(): number {
+    return this.swarm.sending.sliceBytes;
+  }
+
   /** Payload that was used, in bytes, by remote peer. */
   shares(): ReadonlyMap<string, number> {
     for (const connection of this.links.connections) this.#rememberShare(connection);

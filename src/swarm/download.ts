@@ -9,6 +9,7 @@ import { assert } from "../errors.ts";
 import type { Bitfield } from "../wire/bitfield.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
+import type { Line } from "./line.ts";
 import type { Picker } from "./picker.ts";
 import { OUTSTANDING_AHEAD_MS, OUTSTANDING_GROWTH_MAX, SNUBS_BORNE, type SwarmOptions, UNIT_BYTES } from "./policy.ts";
 import type { PieceProgress } from "./progress.ts";
@@ -32,6 +33,8 @@ export interface PackedBlock {
 export interface DownloadHost {
   readonly nowMs: number;
   readonly sessions: readonly Session[];
+  /** Our line, inwards. */
+  readonly receiving: Line;
   /** A source that stalled inside a block it has claimed, or that is banned. */
   drop(session: Session, kind: "timeout" | "banned", text: string): void;
   ban(banKey: string, piece: number): void;
@@ -187,6 +190,7 @@ export class Download {
     const progress = this.requests.progressOf(session.payloadPiece);
     const length = session.payloadLength;
     session.downloadedBytes += length;
+    this.requests.blockCame(length, false);
     this.receivedBytes += length;
     this.blockIsThere(progress, session.payloadBegin, length, session.banKey);
   }
@@ -194,6 +198,7 @@ export class Download {
   /** A packed block is complete: it counts for the source's rate, and stays claimed until it is inflated. */
   packedReceived(session: Session): void {
     session.downloadedBytes += session.payloadLength;
+    this.requests.blockCame(session.payloadLength, true);
   }
 
   inflated(block: PackedBlock, isGood: boolean): void {

@@ -8,6 +8,7 @@
  * Invariant: a slot's `granted` counts grants not used yet, its `dueBytes` what is left to send of the pieces begun.
  */
 import type { Dispersal } from "./dispersal.ts";
+import type { Line } from "./line.ts";
 import {
   GRANT_AHEAD_MS,
   GRANT_BYTES_MIN,
@@ -23,6 +24,8 @@ import type { Turns } from "./turns.ts";
 export interface GrantsHost {
   readonly nowMs: number;
   readonly sessions: readonly Session[];
+  /** Our line, outwards. */
+  readonly sending: Line;
 }
 
 export class Grants {
@@ -69,7 +72,7 @@ export class Grants {
     const roomBytes = Math.max(
       GRANT_PIECES * this.pieceBytes,
       GRANT_BYTES_MIN,
-      this.turns.lineBytesPerMs * GRANT_AHEAD_MS,
+      this.host.sending.bytesPerMs * GRANT_AHEAD_MS,
     );
     let usedBytes = 0;
     for (const session of this.host.sessions) {

@@ -161,15 +161,9 @@ export const GRANT_AHEAD_MS = 4;
 /**
  * Sessions served at the same time, each for one piece. Where the other end's line is shared with other senders, a
  * connection takes only a part of ours: lines idle a quarter of the time of a large fleet with two, a tenth with three, 4 %
- * with four; with more pieces are whole later, which costs as much (decision 0014).
+ * with four; with more pieces are whole later, which costs as much (decisions 0014, 0026).
  */
 export const TURNS = 4;
-/**
- * The same where pieces are no larger than what the kernel takes of a connection and sends later: the turn goes on when
- * a piece was handed over, so that more than these are on the line in truth.
- */
-export const TURNS_SMALL = 2;
-export const SMALL_PIECE_BYTES = 256 * KiB;
 /** A turn is not counted when its block takes this many times what our line needs for all that is being sent ... */
 export const STALL_FACTOR = 2;
 /** ... and this long: less is the scheduling of a busy machine. */
@@ -177,6 +171,16 @@ export const STALL_MS_MIN = 5;
 /** The line's rate is measured over at least this much time and payload: a few blocks, so that their ends do not count. */
 export const LINE_MEASURED_MS = 20;
 export const LINE_MEASURED_BYTES = 1 * MiB;
+/** How slowly a faster time is forgotten: a fiftieth with each measurement. */
+export const LINE_FORGOTTEN = 1 / 50;
+/** Payload is asked for, handed over and left unsent in slices of so much time of the line (decision 0026). */
+export const SLICE_MS = 3;
+/** Blocks are this long where they come packed, whatever the slice: 32 KiB of an operating system pack to 0.66, 256 KiB to 0.50. */
+export const PACKED_BLOCK_BYTES = 256 * KiB;
+/** They come packed when at least this share of the last payload did ... */
+export const PACKED_SHARE_MIN = 1 / 4;
+/** ... of about so many bytes: archives lie between other files. */
+export const PACKED_SHARE_BYTES = 4 * MiB;
 /** A peer this many pieces behind another is served before it; nearer ones in turn, which keeps pieces moving evenly. */
 export const NEED_MARGIN_PIECES = 2;
 /** Other clients unchoked that ask for nothing, beside the slots: they begin without a round trip when they want something. */

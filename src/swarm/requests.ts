@@ -13,12 +13,16 @@ import { assert } from "../errors.ts";
 import { REQUEST_FRAME_BYTES } from "../wire/frames.ts";
 import { pieceIndex } from "../units.ts";
 import type { SwarmActions } from "./actions.ts";
+import type { Line } from "./line.ts";
 import type { Picker } from "./picker.ts";
 import {
   ENDGAME_PIECES_MAX,
   ENDGAME_SILENCE_FACTOR,
   ENDGAME_SILENCE_MS_MIN,
   ENDGAME_SLOW_FACTOR,
+  PACKED_BLOCK_BYTES,
+  PACKED_SHARE_BYTES,
+  PACKED_SHARE_MIN,
   REFILL_BELOW,
   type SwarmOptions,
   UNIT_BYTES,
@@ -32,6 +36,8 @@ const REQUEST_ROOM_BYTES = REQUEST_FRAME_BYTES + 64;
 export interface RequestsHost {
   readonly nowMs: number;
   readonly sessions: readonly Session[];
+  /** Our line, inwards. */
+  readonly receiving: Line;
 }
 
 export class Requests {
@@ -42,6 +48,8 @@ export class Requests {
   private refilling = false;
   /** How long a piece takes from its first request to its last block, on average; 0: none was fetched. */
   private pieceMs = 0;
+  /** Share of the payload that came packed lately. */
+  private packedShare = 0;
 
   constructor(
     private readonly options: SwarmOptions,
@@ -81,6 +89,12 @@ export class Requests {
   pieceWhole(progress: PieceProgress): void {
     const tookMs = this.host.nowMs - progress.begunMs;
     this.pieceMs = this.pieceMs === 0 ? tookMs : this.pieceMs + (tookMs - this.pieceMs) / 8;
+  }
+
+  /** A block of `lengthBytes` came, packed or plain. */
+  blockCame(lengthBytes: number, isPacked: boolean): void {
+    const weight = Math.min(1, lengthBytes / PACKED_SHARE_BYTES);
+    this.packedShare += ((isPacked ? 1 : 0) - this.packedShare) * weight;
   }
 
   /** Memory was freed: those who waited longest ask first. */
@@ -298,9 +312,14 @@ export class Requests {
     return false;
   }
 
-  /** Units per request: at least four requests fill the budget, so that the source never waits for the next. */
+  /**
+   * Units per request: a slice of our line, longer where blocks come packed, and at least four requests fill the budget,
+   * so that the source never waits for the next.
+   */
   private blockUnits(session: Session): number {
-    const bytes = Math.min(session.blockBytes, this.options.blockBytesMax, this.options.slabBytes);
+    const { sliceBytes } = this.host.receiving;
+    const wantedBytes = this.packedShare >= PACKED_SHARE_MIN ? Math.max(sliceBytes, PACKED_BLOCK_BYTES) : sliceBytes;
+    const bytes = Math.min(session.blockBytes, this.options.blockBytesMax, wantedBytes);
     let units = Math.max(1, Math.floor(bytes / UNIT_BYTES));
     while (units > 1 && units * UNIT_BYTES * 4 > session.source.budgetBytes) units >>= 1;
     return units;

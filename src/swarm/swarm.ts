@@ -14,6 +14,7 @@ import type { CloseKind, PeerOrigin, SessionBuffers, SwarmActions } from "./acti
 import { Dialling } from "./dialling.ts";
 import { Download, type DownloadHost, type PackedBlock } from "./download.ts";
 import { Extensions, readHandshake } from "./extensions.ts";
+import { Line } from "./line.ts";
 import { impatienceWith } from "./patience.ts";
 import { banKeyOf, Peers } from "./peers.ts";
 import { dialAddress, Pex } from "./pex.ts";
@@ -38,6 +39,9 @@ export class Swarm implements SessionEvents, DownloadHost {
   /** Bytes of pieces that are not proven yet. */
   bytesLeft: number;
   uploadedBytes = 0;
+  /** Our line, as far as payload shows it. */
+  readonly receiving = new Line();
+  readonly sending = new Line();
   /** Time of the event being handled. */
   nowMs = 0;
   private readonly have: Bitfield;
@@ -154,6 +158,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   receivedPayload(nowMs: number, session: Session, lengthBytes: number): void {
     this.nowMs = nowMs;
     session.lastReceivedMs = nowMs;
+    this.receiving.carried(nowMs, lengthBytes);
     this.download.payloadArrived(session, lengthBytes);
     session.takePayload(lengthBytes);
     if (session.payloadLength === 0) this.download.requests.refill(session);
@@ -208,6 +213,7 @@ export class Swarm implements SessionEvents, DownloadHost {
   uploadSent(nowMs: number, session: Session, lengthBytes: number): void {
     this.nowMs = nowMs;
     this.uploadedBytes += lengthBytes;
+    this.sending.carried(nowMs, lengthBytes);
     this.uploads.sent(session, lengthBytes);
   }
 

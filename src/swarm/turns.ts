@@ -7,46 +7,27 @@
  *
  * Invariant: `hasTurn` is set only by `fill`; a session without it reports no uploads to the host.
  */
-import {
-  LINE_MEASURED_BYTES,
-  LINE_MEASURED_MS,
-  NEED_MARGIN_PIECES,
-  SMALL_PIECE_BYTES,
-  STALL_FACTOR,
-  STALL_MS_MIN,
-  TURNS,
-  TURNS_SMALL,
-} from "./policy.ts";
+import type { Line } from "./line.ts";
+import { NEED_MARGIN_PIECES, STALL_FACTOR, STALL_MS_MIN, TURNS } from "./policy.ts";
 import type { Session } from "./session.ts";
 
 /** The line's rate is taken to be at least this, 10 Mbit/s, while nothing is known of it. */
 const LINE_BYTES_PER_MS_MIN = 1250;
-/** How slowly a faster time is forgotten: a fiftieth with each measurement. */
-const LINE_FORGOTTEN = 1 / 50;
 
 export interface TurnsHost {
   readonly nowMs: number;
   readonly sessions: readonly Session[];
+  /** Our line, outwards. */
+  readonly sending: Line;
 }
 
 export class Turns {
-  /** What our line sends when it is busy, as far as was seen. */
-  lineBytesPerMs = 0;
   /** Bytes of all sessions that are begun and not yet sent, when `fill` last looked. */
   private sendingBytes = 0;
-  private measuredBytes = 0;
-  private measuredSinceMs = 0;
   /** Counts blocks begun, so that the session served longest ago is known. */
   private order = 0;
 
-  private readonly turnsMax: number;
-
-  constructor(
-    private readonly host: TurnsHost,
-    pieceBytes: number,
-  ) {
-    this.turnsMax = pieceBytes <= SMALL_PIECE_BYTES ? TURNS_SMALL : TURNS;
-  }
+  constructor(private readonly host: TurnsHost) {}
 
   /** A request was queued. */
   queued(session: Session): void {
@@ -62,8 +43,7 @@ export class Turns {
   }
 
   /** Payload was sent; `sendingBytes` of the session is up to date. */
-  sent(session: Session, lengthBytes: number): void {
-    this.measure(lengthBytes);
+  sent(session: Session): void {
     if (session.slot.sendingBytes === 0) this.fill();
   }
 
@@ -78,7 +58,7 @@ export class Turns {
       if (!session.isOpen || (slot.sendingBytes === 0 && session.queuedCount === 0)) slot.hasTurn = false;
       else if (!this.isStalled(session)) taken++;
     }
-    for (; taken < this.turnsMax; taken++) {
+    for (; taken < TURNS; taken++) {
       const next = this.next();
       if (next === null) return;
       next.slot.hasTurn = true;
@@ -90,7 +70,7 @@ export class Turns {
   isStalled(session: Session): boolean {
     const { sendingBytes, lastUploadMs } = session.slot;
     if (sendingBytes === 0) return false;
-    const neededMs = this.sendingBytes / Math.max(this.lineBytesPerMs, LINE_BYTES_PER_MS_MIN);
+    const neededMs = this.sendingBytes / Math.max(this.host.sending.bytesPerMs, LINE_BYTES_PER_MS_MIN);
     return this.host.nowMs - lastUploadMs > STALL_MS_MIN + STALL_FACTOR * neededMs;
   }
 
@@ -101,16 +81,6 @@ export class Turns {
       if (best === null || goesBefore(session, best)) best = session;
     }
     return best;
-  }
-
-  private measure(lengthBytes: number): void {
-    this.measuredBytes += lengthBytes;
-    const intervalMs = this.host.nowMs - this.measuredSinceMs;
-    if (intervalMs < LINE_MEASURED_MS || this.measuredBytes < LINE_MEASURED_BYTES) return;
-    const rate = this.measuredBytes / intervalMs;
-    this.lineBytesPerMs = Math.max(rate, this.lineBytesPerMs + (rate - this.lineBytesPerMs) * LINE_FORGOTTEN);
-    this.measuredBytes = 0;
-    this.measuredSinceMs = this.host.nowMs;
   }
 }
 

@@ -5,6 +5,7 @@
 import { Choker } from "./choker.ts";
 import { Dispersal } from "./dispersal.ts";
 import { Grants } from "./grants.ts";
+import type { Line } from "./line.ts";
 import type { SwarmOptions } from "./policy.ts";
 import type { Session } from "./session.ts";
 import { Turns } from "./turns.ts";
@@ -12,6 +13,8 @@ import { Turns } from "./turns.ts";
 export interface UploadsHost {
   readonly nowMs: number;
   readonly sessions: readonly Session[];
+  /** Our line, outwards. */
+  readonly sending: Line;
 }
 
 export class Uploads {
@@ -22,7 +25,7 @@ export class Uploads {
 
   constructor(options: SwarmOptions, host: UploadsHost, isSeeder: boolean, sessionsMax: number) {
     this.dispersal = isSeeder ? new Dispersal(options.pieceCount, sessionsMax, options.random) : null;
-    this.turns = new Turns(host, options.pieceBytes);
+    this.turns = new Turns(host);
     this.grants = new Grants(options.pieceBytes, host, this.dispersal, this.turns, options.random);
     this.choker = new Choker(options.uploadSlots, options.pieceBytes, host, this.dispersal);
   }
@@ -62,7 +65,7 @@ export class Uploads {
     slot.sendingBytes -= lengthBytes;
     session.uploadedBytes += lengthBytes;
     if (slot.sendingBytes === 0 && !session.isOurs) this.choker.blocksSent(session);
-    this.turns.sent(session, lengthBytes);
+    this.turns.sent(session);
     this.grants.sent(session, lengthBytes);
   }
 

@@ -31,6 +31,8 @@ const TAKEN = -2;
 
 /** One end of a connection, as its pipes see it. */
 export interface PipeEnd {
+  /** What its kernel may hold of a connection (`src/swarm/line.ts`). */
+  readonly sliceBytes: number;
   sent(): void;
   arrived(): void;
 }
@@ -256,7 +258,7 @@ export class Pipe extends Stream implements Timed {
   flush(hasPayload: boolean): void {
     if (this.closed) return;
     if (hasPayload || this.waitingBytes > this.refusedBytes) {
-      this.refill(this.network.unsentBytes);
+      this.refill(this.unsentBytes);
       if (this.canSend) this.from.offer(this);
       else this.isHeldBack = true;
       return;
@@ -304,7 +306,7 @@ export class Pipe extends Stream implements Timed {
     if (this.closed) return;
     this.arrivesAt(arrivalMs, bytes);
     // A sender that waits is woken when half of what it may have there is left.
-    this.refill(this.network.unsentBytes / 2);
+    this.refill(this.unsentBytes / 2);
     if (this.waitingBytes > 0 && !this.canSend) this.isHeldBack = true;
   }
 
@@ -326,11 +328,16 @@ export class Pipe extends Stream implements Timed {
     this.receiver!.arrived();
   }
 
+  /** As much as the sender lets the kernel hold, and what the option allows. */
+  private get unsentBytes(): number {
+    return Math.min(this.sender?.sliceBytes ?? Infinity, this.network.unsentBytes);
+  }
+
   /** The kernel takes as much as it has room for, where it holds less than `belowBytes`. */
   private refill(belowBytes: number): void {
     const heldBytes = this.waitingBytes - this.refusedBytes;
     if (this.refusedBytes === 0 || heldBytes >= belowBytes) return;
-    this.refusedBytes = Math.max(0, this.refusedBytes + heldBytes - this.network.unsentBytes);
+    this.refusedBytes = Math.max(0, this.refusedBytes + heldBytes - this.unsentBytes);
     if (this.refusedBytes > 0) return;
     this.isTaken = true;
     this.clock.schedule(this.clock.nowMs, this, TAKEN);

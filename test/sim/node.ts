@@ -64,6 +64,10 @@ class End implements PipeEnd {
     readonly inn: Pipe,
   ) {}
 
+  get sliceBytes(): number {
+    return this.node.swarm.sending.sliceBytes;
+  }
+
   sent(): void {
     this.node.sent(this);
   }
