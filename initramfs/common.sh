@@ -78,7 +78,8 @@ run_shell() {
   done
   while [ -n "$alive" ]; do
     for pid in $alive; do
-      kill -0 "$pid" 2> /dev/null || { kill -HUP $pids 2> /dev/null; wait; return 0; }
+      # What else runs behind this script (the drivers of what is plugged in) never ends: it is not waited for.
+      kill -0 "$pid" 2> /dev/null || { kill -HUP $pids 2> /dev/null; wait $pids; return 0; }
     done
     sleep 1
   done

@@ -3,6 +3,7 @@ import { ExitCode } from "../errors.ts";
 import { Interrupted } from "../image/work-thread.ts";
 import { type BuildReport, type BuildRequest, buildInitramfs } from "../boot/initramfs/build.ts";
 import { DRIVER_SETS } from "../boot/initramfs/drivers.ts";
+import { firmwarePackages } from "../boot/initramfs/firmware-packages.ts";
 import { buildFailure } from "../boot/initramfs/problem.ts";
 import { buildOverlay, type OverlayReport } from "../boot/initramfs/overlay.ts";
 import { type NodeProgram, TOOL_SETS } from "../boot/initramfs/programs.ts";
@@ -142,5 +143,7 @@ function tell({ output }: InitramfsContext, request: BuildRequest, report: Build
 function firmwareText(missing: readonly string[]): string {
   const shown = missing.slice(0, 4).join(", ");
   const more = missing.length > 4 ? ` and ${missing.length - 4} more` : "";
-  return `left out: firmware that drivers name and this machine does not have: ${shown}${more} (packages firmware-*, linux-firmware)`;
+  const packages = firmwarePackages(missing);
+  const remedy = packages.length === 0 ? "no package has it" : `packages ${packages.join(", ")}, or linux-firmware`;
+  return `left out: firmware that drivers name and this machine does not have: ${shown}${more} (${remedy})`;
 }

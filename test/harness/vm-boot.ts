@@ -14,27 +14,30 @@ import { isRoot } from "./tools.ts";
 export type Stages = "one-stage" | "two-stage";
 /** lz4 is packed in a moment; xz, which is what admins get, takes the better part of a minute, and less of a node's memory. */
 export type Packing = "lz4" | "xz";
+/** Small kernels with virtio, or Debian's for all hardware with every driver that nodes may want. */
+export type Hardware = "virtual" | "all";
 
 const BUILD_TIMEOUT_MS = 9 * 60_000;
 const OLD_MS = 24 * 60 * 60_000;
 
 /** The folder for `serve --boot`: vmlinuz, initrd.img, and root.squashfs where there are two stages. */
-export function bootFolder(stages: Stages, packing: Packing = "lz4"): string {
+export function bootFolder(stages: Stages, packing: Packing = "lz4", hardware: Hardware = "virtual"): string {
   const binary = process.env.DISKSWARM_BINARY;
   if (!binary) throw new Error("an initramfs holds the executable: run npm run build and set DISKSWARM_BINARY to it");
-  const { release, vmlinuz, modules } = debianKernel("cloud-amd64");
+  const [flavour, drivers] = hardware === "all" ? (["amd64", "all"] as const) : (["cloud-amd64", "minimal"] as const);
+  const { release, vmlinuz, modules } = debianKernel(flavour);
   const hash = new Bun.CryptoHasher("sha256").update(readFileSync(binary)).digest("hex").slice(0, 16);
   return kept("boot", `${stages}-${packing}-${release}-${hash}`, (made) => {
     removeOld();
-    const words = ["--kernel", vmlinuz, "--modules", modules, "--drivers", "minimal", "--compress", packing];
+    const words = ["--kernel", vmlinuz, "--modules", modules, "--drivers", drivers, "--compress", packing];
     const twoStage = stages === "two-stage" ? ["--two-stage"] : [];
     run([...programArgv(), "initramfs", "-o", made, ...words, ...twoStage]);
   });
 }
 
 /** Has it made before the first test of a file, outside of that test's time. */
-export function bootBeforehand(kinds: readonly Stages[], packing?: Packing): void {
-  if (isRoot) beforeAll(() => void kinds.map((stages) => bootFolder(stages, packing)), BUILD_TIMEOUT_MS);
+export function bootBeforehand(kinds: readonly Stages[], packing?: Packing, hardware?: Hardware): void {
+  if (isRoot) beforeAll(() => void kinds.map((stages) => bootFolder(stages, packing, hardware)), BUILD_TIMEOUT_MS);
 }
 
 /** Those of executables that were built on another day. */

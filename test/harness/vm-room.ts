@@ -11,7 +11,7 @@ import { run } from "./process.ts";
 import type { Scope } from "./scope.ts";
 import { needTools } from "./tools.ts";
 import { bootFolder, type Stages } from "./vm-boot.ts";
-import { type BootServerOptions, macOfCable, plugIn, startBootServer } from "./vm-network.ts";
+import { type BootServerOptions, type Cable, macOfCable, plugIn, startBootServer } from "./vm-network.ts";
 import { PATIENCE, Vm, type VmOptions } from "./vm.ts";
 
 export interface RoomOptions {
@@ -29,6 +29,8 @@ export interface RoomOptions {
 }
 
 export interface NodeOptions extends Omit<VmOptions, "cable" | "kernel"> {
+  /** The card that its cable is in, where it is not virtio's. */
+  readonly card?: Cable["card"];
   /** With words for its command line the node's kernel is started directly, else the machine boots as its firmware does. */
   readonly words?: readonly string[];
 }
@@ -92,8 +94,8 @@ export class Room {
   }
 
   /** Switches the next machine of the room on. */
-  switchOn(name: string, { words, ...options }: NodeOptions): Promise<Vm> {
-    const cable = plugIn(this.network, ++this.#machines);
+  switchOn(name: string, { words, card, ...options }: NodeOptions): Promise<Vm> {
+    const cable = { ...plugIn(this.network, ++this.#machines), ...(card ? { card } : {}) };
     if (!words) return Vm.start(this.scope, name, { ...options, cable });
     const commandLine = [...KERNEL_WORDS, `diskswarm.server=${this.url}`, ...words].join(" ");
     const kernel = {

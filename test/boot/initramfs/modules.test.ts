@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { dirname, join } from "node:path";
 import { chooseDrivers } from "../../../src/boot/initramfs/drivers.ts";
 import { FileTree } from "../../../src/boot/initramfs/file-tree.ts";
+import { firmwarePackages } from "../../../src/boot/initramfs/firmware-packages.ts";
 import { kernelFacts } from "../../../src/boot/initramfs/kernel-image.ts";
 import { ModuleFiles } from "../../../src/boot/initramfs/module-files.ts";
 import { ModuleTree, moduleName } from "../../../src/boot/initramfs/module-tree.ts";
@@ -14,6 +15,17 @@ import { needTools } from "../../harness/tools.ts";
 
 const hasApt = Bun.which("apt-get") !== null && Bun.which("dpkg-deb") !== null && Bun.which("depmod") !== null;
 const signal = new AbortController().signal;
+
+test("firmware that is missing is in packages, where it is in any", () => {
+  const names = [
+    "rtl_nic/rtl8168g-2.fw",
+    "ql2500_fw.bin",
+    "qed/qed_init_values_zipped-8.42.2.0.bin",
+    "sun/cassini.bin",
+  ];
+  expect(firmwarePackages(names)).toEqual(["firmware-realtek", "firmware-qlogic"]);
+  expect(firmwarePackages(["sun/cassini.bin", "bnx2x/x.fw"])).toEqual(["firmware-bnx2x"]);
+});
 
 describe.skipIf(!hasApt)("Debian's cloud kernel", () => {
   let kernel: TestKernel;
