@@ -60,21 +60,24 @@ fetch_once() {
   return 1
 }
 
+# Sets IMAGE_SERVER, a URL without a path, and IMAGE_SHA256, the only image that belongs to this first stage.
+find_image() {
+  IMAGE_SERVER=$(server_origin) || give_up "no server is known: name it with diskswarm.server=http://SERVER:6969 on the kernel command line, or by DHCP's next-server"
+  case $IMAGE_SERVER in http://?*) ;; *) give_up "diskswarm.server=$(argument diskswarm.server) is no http URL" ;; esac
+  IMAGE_SHA256=$(argument diskswarm.sha256) || IMAGE_SHA256=$(cat /lib/diskswarm/root.sha256)
+}
+
 # Fetches the image to $1, however long the server takes to come up. Only what has the right hash is used.
 fetch_image() {
-  local origin url wanted found wait=2
+  local url=$IMAGE_SERVER/boot/root.squashfs found wait=2
   FETCH_KIB_MAX=$(memory_to_fill_kib)
-  origin=$(server_origin) || give_up "no server is known: name it with diskswarm.server=http://SERVER:6969 on the kernel command line, or by DHCP's next-server"
-  case $origin in http://?*) ;; *) give_up "diskswarm.server=$(argument diskswarm.server) is no http URL" ;; esac
-  url=$origin/boot/root.squashfs
-  wanted=$(argument diskswarm.sha256) || wanted=$(cat /lib/diskswarm/root.sha256)
   say "fetching $url"
   while :; do
     if fetch_once "$url" "$1"; then
       found=$(sha256sum "$1" | cut -d ' ' -f 1)
-      [ "$found" != "$wanted" ] || return 0
+      [ "$found" != "$IMAGE_SHA256" ] || return 0
       rm -f "$1"
-      FETCH_PROBLEM="it has the SHA-256 $found where $wanted belongs to this initrd.img: take both from the same run of diskswarm initramfs"
+      FETCH_PROBLEM="it has the SHA-256 $found where $IMAGE_SHA256 belongs to this initrd.img: take both from the same run of diskswarm initramfs"
     fi
     say "cannot use $url: ${FETCH_PROBLEM:-wget failed}; trying again in $wait s"
     sleep $wait

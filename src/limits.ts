@@ -87,3 +87,14 @@ export const FLEET_NODES_MAX = 20_000;
 export const EVENT_WATCHERS_MAX = 32;
 /** Events that wait for one watcher who does not read, about 300 bytes each. */
 export const EVENTS_WAITING_MAX = 1000;
+
+/** Connections of nodes that read their image from `serve`, two each: 512 machines with little memory. 64 MiB of answers at worst. */
+export const NODE_IMAGE_CONNECTIONS_MAX = 1024;
+/** What such a connection may have said that is not answered: the commands of its queue are 9 KiB. */
+export const NODE_IMAGE_INPUT_BYTES_MAX = 16 * KiB;
+/** It says what it wants, and takes what it asked for, within this. */
+export const NODE_IMAGE_PATIENCE_MS = 60_000;
+/** A node says every few seconds that it is there, a busy one later; after this it is gone. If it is not, its kernel comes back by itself. */
+export const NODE_IMAGE_SILENCE_MS_MAX = 120_000;
+/** Images of a boot folder that was built anew meanwhile: nodes run on those that they began with. */
+export const NODE_IMAGES_OPEN_MAX = 4;

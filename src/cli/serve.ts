@@ -9,6 +9,8 @@ import { parseTargetRule } from "../boot/init/target-rule.ts";
 import { BootFiles } from "../server/boot-files.ts";
 import type { FleetEvent } from "../server/fleet.ts";
 import { type Server, startServer } from "../server/http.ts";
+import { ImageFiles } from "../server/nvme/image-files.ts";
+import type { ImageListenerOptions } from "../server/nvme/listener.ts";
 import { urlPath } from "../server/torrents.ts";
 import { withoutSource } from "../torrent/create.ts";
 import { ServerBeacon } from "../tracker/server-beacon.ts";
@@ -59,6 +61,10 @@ const OPTIONS = {
     expected: "words of printable ASCII",
     parse: (words) => (/^[\x20-\x7e]+$/.test(words) ? words : null),
   }),
+  nvme: port(
+    "TCP port at which nodes with little memory read the root.squashfs of --boot; if it was not asked for and is taken, a free one",
+    4420,
+  ),
   timeout: duration("how long a torrent's URL that does not answer is asked again", "60s"),
 } satisfies OptionTable;
 
@@ -137,6 +143,7 @@ async function serveImages(
     })),
     plan: { target: options.target, after: options.after, options: nodeOptions },
     boot,
+    nodeImages: nodeImages(context),
     onNodeEvent: (event) => tellNode(output, event),
   });
   const beacon = await startBeacon(context, server);
@@ -147,6 +154,18 @@ async function serveImages(
     await server.stop();
   }
   return ExitCode.interrupted;
+}
+
+/** Lets nodes with little memory read the boot folder's image, in place of fetching it. Null where no node boots from here. */
+function nodeImages({ options, given, output }: ServeContext): ImageListenerOptions | null {
+  if (options.boot === null) return null;
+  return {
+    listen: options.listen,
+    port: options.nvme,
+    portMayChange: !given.has("nvme"),
+    images: new ImageFiles(join(options.boot, "root.squashfs"), (problem) => output.log("warning", problem)),
+    tell: (line) => output.log("debug", line),
+  };
 }
 
 /** Answers nodes that know no server, unless this one is for its own machine. */
@@ -290,6 +309,7 @@ function tellStart(
     httpPort: server.httpPort,
     udpPort: server.udpPort,
     boot: options.boot === null ? null : `${base}/boot.ipxe`,
+    nvmePort: server.nvmePort,
     images: described,
   });
 }

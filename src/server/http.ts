@@ -7,6 +7,7 @@ import { startTracker, type Tracker } from "../tracker/tracker.ts";
 import { NodesApi, type PlanDefaults } from "./api.ts";
 import type { BootFiles } from "./boot-files.ts";
 import type { FleetEvent } from "./fleet.ts";
+import { ImageListener, type ImageListenerOptions } from "./nvme/listener.ts";
 import { type ServedTorrent, TorrentShelf } from "./torrents.ts";
 
 export interface ServerOptions {
@@ -21,12 +22,14 @@ export interface ServerOptions {
   readonly plan: PlanDefaults;
   /** What machines boot; null: they boot from elsewhere. */
   readonly boot: BootFiles | null;
+  /** Where nodes with little memory read what they boot; null: nowhere. */
+  readonly nodeImages: ImageListenerOptions | null;
   /** A node reported something. */
   readonly onNodeEvent: (event: FleetEvent) => void;
 }
 
 /** A running server. `stop` ends it with all its connections. */
-export type Server = Pick<Tracker, "httpPort" | "udpPort" | "counts" | "stop">;
+export type Server = Pick<Tracker, "httpPort" | "udpPort" | "counts" | "stop"> & { readonly nvmePort: number | null };
 
 /** Starts it all. Throws a Failure where a port is taken, the address is not ours or two torrents have one name. */
 export async function startServer(options: ServerOptions): Promise<Server> {
@@ -36,7 +39,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     torrentUrls: (request) => shelf.urls(request),
     onEvent: options.onNodeEvent,
   });
-  const tracker = await startTracker({
+  const nodeImages = options.nodeImages === null ? null : new ImageListener(options.nodeImages);
+  const starting = startTracker({
     listen: options.listen,
     httpPort: options.httpPort,
     udpPort: options.udpPort,
@@ -45,15 +49,26 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     route: (request) => {
       const { path } = splitUrl(request.url);
       if (path === "/" && (request.method === "GET" || request.method === "HEAD")) return shelf.summary(request);
-      return nodes.handle(path, request) ?? options.boot?.handle(path, request) ?? shelf.handle(path, request);
+      return (
+        nodes.handle(path, request) ??
+        nodeImages?.handle(path) ??
+        options.boot?.handle(path, request) ??
+        shelf.handle(path, request)
+      );
     },
   });
+  const tracker = await starting.catch(async (error: unknown) => {
+    await nodeImages?.stop();
+    throw error;
+  });
   return {
+    nvmePort: nodeImages?.port ?? null,
     httpPort: tracker.httpPort,
     udpPort: tracker.udpPort,
     counts: (infoHash) => tracker.counts(infoHash),
     stop: async () => {
       nodes.stop();
+      await nodeImages?.stop();
       await tracker.stop();
     },
   };

@@ -49,6 +49,11 @@ scopedTest("what each kind of disk says of itself", async (scope) => {
     "device/serial": "205020800123        \n",
     wwid: "eui.e8238fa6bf530001001b448b4a2d9f11\n",
   });
+  put(sys, "nvme1n1", "virtual/nvme-fabrics/ctl/nvme1", {
+    size: "91440\n",
+    "device/model": "diskswarm image\n",
+    "device/subsysnqn": `nqn.2026-11.diskswarm:image:${"0a".repeat(32)}\n`,
+  });
   put(sys, "nvme0c0n1", "virtual/nvme-subsystem/nvme0", { size: "1000215216\n", hidden: "1\n" });
   put(sys, "vda", "pci0000:00/0000:00:03.0/virtio1", {
     size: "20480\n",

@@ -18,6 +18,7 @@ import { fuzzFrames } from "./frames.ts";
 import { fuzzPartcloneImage, fuzzSplitFiles, fuzzTorrentInfo } from "./images.ts";
 import { fuzzCpio, fuzzElf, fuzzKernelImage } from "./initramfs.ts";
 import { fuzzSha1Lanes } from "./sha1.ts";
+import { fuzzNvmePdu } from "./nvme.ts";
 import { fuzzZstdFrame } from "./zstd.ts";
 import { fuzzAnnounceQuery, fuzzHttpHead } from "./tracker.ts";
 import { fuzzBencode, fuzzMagnet, fuzzMetainfo, fuzzRanges } from "./torrents.ts";
@@ -45,6 +46,7 @@ export const TARGETS: Readonly<Record<string, FuzzTarget>> = {
   magnet: fuzzMagnet,
   metainfo: fuzzMetainfo,
   "node-report": fuzzNodeReport,
+  "nvme-pdu": fuzzNvmePdu,
   "partclone-image": fuzzPartcloneImage,
   "partition-table": fuzzPartitionTable,
   personality: fuzzPersonality,

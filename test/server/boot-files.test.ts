@@ -23,6 +23,7 @@ beforeAll(async () => {
     ...{ listen: "127.0.0.1", httpPort: 0, udpPort: 0, torrents: [] },
     ...{ plan: { target: null, after: null, options: {} }, onNodeEvent: () => undefined },
     boot: new BootFiles(folder, "diskswarm.target=auto"),
+    nodeImages: null,
   });
   base = `http://127.0.0.1:${server.httpPort}`;
 });

@@ -14,7 +14,12 @@ function torrent(name: string, tracker = "") {
 
 const first = torrent("class room");
 const second = torrent("lab", "http://10.0.0.1:6969/announce");
-const NO_NODES = { boot: null, plan: { target: null, after: null, options: {} }, onNodeEvent: () => undefined };
+const NO_NODES = {
+  boot: null,
+  nodeImages: null,
+  plan: { target: null, after: null, options: {} },
+  onNodeEvent: () => undefined,
+};
 let server: Server;
 let base: string;
 beforeAll(async () => {

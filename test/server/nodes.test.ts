@@ -85,6 +85,7 @@ async function serve(names: string[], plan: Partial<PlanDefaults> = {}): Promise
     udpPort: 0,
     torrents: names.map(torrent),
     boot: null,
+    nodeImages: null,
     plan: { target: null, after: null, options: {}, ...plan },
     onNodeEvent: (event) => void events.push(event),
   });

@@ -8,6 +8,7 @@ import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { useOfDevice } from "../../disk/in-use.ts";
 import { stat } from "../../kernel/libc.ts";
+import { imageOfSubsystem } from "../image-name.ts";
 import { plainText, plainWwn } from "./target-rule.ts";
 
 export interface Disk {
@@ -47,6 +48,8 @@ export function readDisks(sys = "/sys", use: (path: string) => string | null = u
 function readDisk(folder: string, name: string, use: (path: string) => string | null): Disk | null {
   // A path of an NVMe disk that the kernel shows by another name.
   if (attribute(folder, "hidden") === "1") return null;
+  // What this very system is read from.
+  if (imageOfSubsystem(attribute(folder, "device/subsysnqn")) !== null) return null;
   // `!` stands for a slash: cciss!c0d0.
   const path = `/dev/${name.replaceAll("!", "/")}`;
   const sizeBytes = Number(attribute(folder, "size") || "0") * SIZE_UNIT_BYTES;

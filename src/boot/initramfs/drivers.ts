@@ -12,6 +12,8 @@ export type DriverSet = (typeof DRIVER_SETS)[number];
 
 /** To get to the image and to a network at all. */
 const BASE = ["loop", "squashfs", "xz_dec", "zstd_decompress", "af_packet", "8021q"];
+/** For the first of two stages: an image that memory is too small for is read from the server (initramfs/attach.sh). */
+const IMAGE_TRANSPORT = ["nvme_tcp"];
 /** What the second half of a boot needs: a keyboard at the console, UEFI's variables, compressed swap in memory. */
 const CONSOLE = ["i8042", "atkbd", "efivarfs", "virtio_console", "zram", "lzo_rle"];
 /** Virtual machines of all kinds of QEMU, and a disk that any board made since 2012 can hold. */
@@ -82,7 +84,7 @@ const WIRELESS = /^kernel\/drivers\/net\/(wireless|wwan|can|hamradio|ieee802154)
 export interface DriverChoice {
   /** Module paths below the tree's folder, dependencies included. */
   readonly paths: readonly string[];
-  /** Of them, what the first of two stages needs. */
+  /** What the first of two stages needs. */
   readonly firstStagePaths: readonly string[];
 }
 
@@ -98,7 +100,7 @@ export function chooseDrivers(tree: ModuleTree, set: DriverSet, sys = "/sys"): D
   const rest = [...CONSOLE, ...storageOf(tree, set, sys), ...(set === "minimal" ? MINIMAL_FILESYSTEMS : FILESYSTEMS)];
   return {
     paths: tree.withDependencies([...network, ...rest]),
-    firstStagePaths: tree.withDependencies(network),
+    firstStagePaths: tree.withDependencies([...network, ...IMAGE_TRANSPORT]),
   };
 }
 

@@ -51,6 +51,7 @@ export function fillFirstRoot(tree: FileTree, libraries: Libraries, busybox: str
   tree.device("dev/console", 0o600, 5, 1);
   tree.device("dev/null", 0o666, 1, 3);
   if (imageSha256 === null) return;
+  tree.text("lib/diskswarm/attach.sh", SCRIPTS.attachImage);
   tree.text("lib/diskswarm/fetch.sh", SCRIPTS.fetchImage);
   tree.text("lib/diskswarm/root.sha256", `${imageSha256}\n`);
 }

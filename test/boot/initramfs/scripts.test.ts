@@ -8,7 +8,7 @@ import { type Scope, scopedTest } from "../../harness/scope.ts";
 import { needTools } from "../../harness/tools.ts";
 
 const FOLDER = join(REPOSITORY, "initramfs");
-const SCRIPTS = ["boot", "common", "fetch", "hotplug", "init", "network", "udhcpc"];
+const SCRIPTS = ["attach", "boot", "common", "fetch", "hotplug", "init", "network", "udhcpc"];
 
 beforeAll(() => needTools("busybox"));
 
@@ -243,4 +243,58 @@ scopedTest("what is fetched is whole, or told to be too large for the memory, an
   expect(await fetchOnce(1024)).toBe("");
   expect(readFileSync(path).equals(content)).toBe(true);
   expect(Number(shell("memory_to_fill_kib"))).toBeGreaterThan(1024);
+});
+
+scopedTest(
+  "an image that memory has room for is fetched; one that it has none for is read where that is offered",
+  async (scope) => {
+    let offer = new Response("");
+    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => offer });
+    scope.defer(() => server.stop(true));
+    const said = join(scope.tempDir(), "console");
+    const attach = async (answer: Response, settings: string) => {
+      offer = answer;
+      writeFileSync(said, "");
+      const commands = `IMAGE_SERVER=${server.url.origin}; attach_once() { say "at $ATTACH_PORT"; }; attach_image || echo fetched`;
+      const text = `. ${FOLDER}/common.sh; ${settings}; . ${FOLDER}/attach.sh; modprobe() { :; }; ${commands}`;
+      const env = {
+        PATH: process.env.PATH!,
+        CMDLINE: "",
+        CONSOLES: `..${said}`,
+        ATTACH_LOG: join(scope.tempDir(), "log"),
+      };
+      const shown = await new Response(Bun.spawn(["busybox", "sh", "-c", text], { env }).stdout).text();
+      return `${readFileSync(said, "utf8")}${shown}`.trim();
+    };
+    const small = "MEMORY_AMPLE_KIB=99999999999 MEMORY_BESIDE_IMAGE_KIB=99999999999";
+    const without = (what: string) => `diskswarm: ${what}\nfetched`;
+    expect(await attach(new Response("4420 47000000\n"), "MEMORY_AMPLE_KIB=1")).toBe("fetched");
+    expect(await attach(new Response("4420 47000000\n"), "MEMORY_AMPLE_KIB=99999999999")).toBe("fetched");
+    expect(await attach(new Response("none", { status: 404 }), small)).toBe("fetched");
+    if (!existsSync("/dev/nvme-fabrics"))
+      expect(await attach(new Response("4420 47000000\n"), small)).toBe(
+        without("this kernel has no nvme_tcp, so the image has to fit into memory"),
+      );
+    for (const text of ["", "4420", "4420 x", " 4420", "4420 ", "<html>", "4420 $(id)"])
+      expect([text, await attach(new Response(text), small)]).toEqual([
+        text,
+        without(`${server.url.origin} does not say how its image is read: fetching it`),
+      ]);
+  },
+);
+
+test("the address of the server that the kernel is told", () => {
+  const address = (origin: string) =>
+    shell(
+      `IMAGE_SERVER=${origin}; . ${FOLDER}/attach.sh; nslookup() { cat <<END
+$ANSWER
+END
+}; server_address || echo none`,
+      "",
+      { ANSWER: "Server:\t10.0.0.1\nAddress:\t10.0.0.1:53\n\nName:\tlab.lan\nAddress: 10.0.0.7\nAddress: 10.0.0.8" },
+    );
+  expect(address("http://10.0.0.5:6969")).toBe("10.0.0.5");
+  expect(address("http://10.0.0.5")).toBe("10.0.0.5");
+  expect(address("http://[2001:db8::1]:80")).toBe("2001:db8::1");
+  expect(address("http://lab.lan:80")).toBe("10.0.0.7");
 });
