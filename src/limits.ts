@@ -96,5 +96,5 @@ export const NODE_IMAGE_INPUT_BYTES_MAX = 16 * KiB;
 export const NODE_IMAGE_PATIENCE_MS = 60_000;
 /** A node says every few seconds that it is there, a busy one later; after this it is gone. If it is not, its kernel comes back by itself. */
 export const NODE_IMAGE_SILENCE_MS_MAX = 120_000;
-/** Images of a boot folder that was built anew meanwhile: nodes run on those that they began with. */
+/** Images of a boot folder that was built anew meanwhile: nodes run on those that they began with, and on older ones than these they end. */
 export const NODE_IMAGES_OPEN_MAX = 4;

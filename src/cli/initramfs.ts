@@ -50,7 +50,7 @@ export const initramfs = defineCommand({
   details: `
 What it writes boots by PXE, iPXE, GRUB, UEFI HTTP boot or a USB stick; serve --boot DIR hands it out. On
 a node it finds the network, then runs init, which asks the server named on the kernel command line
-(diskswarm.server=URL) or by DHCP what to do. Nodes need 192 MB of memory, with --two-stage 160 MB.
+(diskswarm.server=URL) or by DHCP what to do. Nodes need 192 MB of memory, with --two-stage 128 MB.
 Needed on this machine: mksquashfs (Debian: squashfs-tools), a static busybox (busybox-static) and a
 kernel with its modules, which must be of one version. The same inputs give the same files. Nothing is
 replaced by a build that fails.`,

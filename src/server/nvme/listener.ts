@@ -30,14 +30,18 @@ export interface ImageListenerOptions {
 
 interface ImageLimits {
   readonly connectionsMax: number;
-  readonly patienceMs: number;
+  /** From its opening to Connect. */
+  readonly connectMsMax: number;
+  /** In which nothing of an answer goes out. */
+  readonly answerMsMax: number;
   readonly silenceMsMax: number;
   readonly sweepMs: number;
 }
 
 const LIMITS: ImageLimits = {
   connectionsMax: NODE_IMAGE_CONNECTIONS_MAX,
-  patienceMs: NODE_IMAGE_PATIENCE_MS,
+  connectMsMax: NODE_IMAGE_PATIENCE_MS,
+  answerMsMax: NODE_IMAGE_PATIENCE_MS,
   silenceMsMax: NODE_IMAGE_SILENCE_MS_MAX,
   sweepMs: 2_000,
 };
@@ -224,11 +228,11 @@ export class ImageListener {
   }
 
   #sweep(nowMs: number): void {
-    const { patienceMs, silenceMsMax } = this.#limits;
+    const { connectMsMax, answerMsMax, silenceMsMax } = this.#limits;
     for (const socket of this.#sockets) {
       const { session, sent, openedMs, heardMs, movedMs } = socket.data;
-      if (sent !== null && nowMs - movedMs > patienceMs) this.#end(socket, "it takes no answer");
-      else if (session.controllerId === null && nowMs - openedMs > patienceMs)
+      if (sent !== null && nowMs - movedMs > answerMsMax) this.#end(socket, "it takes no answer");
+      else if (session.controllerId === null && nowMs - openedMs > connectMsMax)
         this.#end(socket, "it does not say what it wants");
       else if (session.isAdmin && nowMs - heardMs > silenceMsMax) this.#end(socket, "it is silent");
     }

@@ -101,6 +101,7 @@ const READ = 0x02;
 const Property = { capabilities: 0x00, version: 0x08, configuration: 0x14, status: 0x1c } as const;
 const Feature = { queueCount: 0x07, asyncEvents: 0x0b, keepAlive: 0x0f } as const;
 const CONNECT_DATA_BYTES = 1024;
+const CONTROLLER_AT = 16;
 const SUBSYSTEM_AT = 256;
 const HOST_AT = 512;
 const NAME_BYTES_MAX = 223;
@@ -157,24 +158,29 @@ export class NvmeSession {
     const queueSize = command.u16(44) + 1;
     const host = textOf(data, HOST_AT);
     const name = textOf(data, SUBSYSTEM_AT);
-    const controllerId = viewOf(data).getUint16(16, true);
+    const controllerId = viewOf(data).getUint16(CONTROLLER_AT, true);
     if (command.u16(40) !== 0 || queueSize < 2 || queueSize > QUEUE_SIZE_MAX)
       return this.#reply(command, Status.invalidConnect);
     const sha256 = imageOfSubsystem(name);
     const image = sha256 === null ? null : await this.controllers.find(sha256);
     if (image === null) return this.#reply(command, Status.invalidConnect, inData(SUBSYSTEM_AT));
-    const isNew = queueId === 0;
-    const known = isNew ? this.controllers.add(image, host) : this.controllers.get(controllerId);
-    if (isNew && known === null) return this.#reply(command, Status.busy);
-    const isOwn = known != null && known.host === host && known.image.sha256 === sha256 && (isNew || known.isEnabled);
-    if (!isOwn || (isNew && controllerId !== ANY_CONTROLLER)) {
-      if (isNew && known != null) this.controllers.remove(known.id);
-      return this.#reply(command, Status.invalidConnect, inData(16));
+    if (queueId === 0) {
+      if (controllerId !== ANY_CONTROLLER) return this.#reply(command, Status.invalidConnect, inData(CONTROLLER_AT));
+      const made = this.controllers.add(image, host);
+      return made === null ? this.#reply(command, Status.busy) : this.#take(command, made, queueId, queueSize);
     }
-    this.#controller = known;
+    const known = this.controllers.get(controllerId);
+    return known?.isEnabled && known.host === host && known.image.sha256 === sha256
+      ? this.#take(command, known, queueId, queueSize)
+      : this.#reply(command, Status.invalidConnect, inData(CONTROLLER_AT));
+  }
+
+  /** From here on this is a queue of that controller. */
+  #take(command: Command, controller: Controller, queueId: number, queueSize: number): Answer {
+    this.#controller = controller;
     this.#queueId = queueId;
     this.#queueSize = queueSize;
-    return this.#reply(command, Status.success, BigInt(known.id));
+    return this.#reply(command, Status.success, BigInt(controller.id));
   }
 
   #property(command: Command): Answer {
