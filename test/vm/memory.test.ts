@@ -41,15 +41,22 @@ describe.skipIf(!isRoot)("a machine with little memory", () => {
         sparseFile(disk, imageBytes);
         const flags = ["--after", "poweroff"];
         const room = await Room.open(scope, { images: [image], bootFolder: bootFolder(stages, "xz"), flags });
-        await room.serve();
+        const server = await room.serve();
         const disks = [{ path: disk, serial: "D1" }];
         const vm = await room.switchOn("small", { memoryMiB, disks, words: [] });
+        const staysAtServer = memoryMiB < IMAGE_MEMORY_MIB;
+        if (staysAtServer) {
+          await vm.console.waitFor(/^ +[1-9]\d?\.\d% /m, { timeoutMs: TIMEOUT_MS });
+          // What it runs on is gone for as long as that takes.
+          await server.child.kill();
+          await room.serve();
+        }
         const [, peak] = await vm.console.waitFor(/done and flushed, .* peak memory ([\d.]+ MiB)/, {
           timeoutMs: TIMEOUT_MS,
         });
         await vm.waitForPowerOff();
         expectSameBytes(disk, image, imageBytes);
-        expect(vm.console.text.includes(STAYS)).toBe(memoryMiB < IMAGE_MEMORY_MIB);
+        expect(vm.console.text.includes(STAYS)).toBe(staysAtServer);
         console.log(`${imageMiB} MiB after ${vm.console.seconds.toFixed(0)} s; the program's peak: ${peak}`);
       },
       TIMEOUT_MS,
