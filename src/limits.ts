@@ -88,7 +88,7 @@ export const EVENT_WATCHERS_MAX = 32;
 /** Events that wait for one watcher who does not read, about 300 bytes each. */
 export const EVENTS_WAITING_MAX = 1000;
 
-/** Connections of nodes that read their image from `serve`, two each: 512 machines with little memory. 64 MiB of answers at worst. */
+/** Connections of nodes that read their image from `serve`, two each: 512 machines with little memory. 128 MiB of answers at worst. */
 export const NODE_IMAGE_CONNECTIONS_MAX = 1024;
 /** What such a connection may have said that is not answered: the commands of its queue are 9 KiB. */
 export const NODE_IMAGE_INPUT_BYTES_MAX = 16 * KiB;
