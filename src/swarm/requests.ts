@@ -59,9 +59,10 @@ export class Requests {
     /** Nothing is fetched (any more). */
     private readonly isFinished: () => boolean,
   ) {
-    // Small pieces: several are needed to keep one source busy. With fewer, real links were slower (decision 0014).
-    this.inFlightMax =
-      options.piecesInFlightMax * Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
+    // As many as others grant us, and one more. Of small pieces several are needed to keep one source busy: with fewer real
+    // links were slower, with one more per source large fleets are (decision 0014).
+    const perSource = Math.max(1, Math.ceil(options.outstandingBytesPerSource / options.pieceBytes));
+    this.inFlightMax = (options.piecesInFlightMax - 1) * perSource + 1;
   }
 
   /** Somebody waits for memory. */
