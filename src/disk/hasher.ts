@@ -11,6 +11,9 @@ import type { Address } from "../kernel/reactor.ts";
 export type HashAlgorithm = "sha1" | "sha256" | "sha1+sha256";
 export const DIGEST_BYTES: Record<HashAlgorithm, number> = { sha1: 20, sha256: 32, "sha1+sha256": 52 };
 
+/** Contexts of one thread that are best fed at the same time: as many as it hashes side by side. */
+export const CONTEXTS_PER_THREAD = 4;
+
 export interface HashHandler {
   /** `lengthBytes` more of the context are hashed: that memory may be reused. Called in order. */
   updated(context: number, lengthBytes: number): void;

@@ -7,7 +7,7 @@
  */
 import { availableParallelism } from "node:os";
 import { openHasher } from "../disk/hash-pool.ts";
-import { DIGEST_BYTES, type HashAlgorithm, type Hasher } from "../disk/hasher.ts";
+import { CONTEXTS_PER_THREAD, DIGEST_BYTES, type HashAlgorithm, type Hasher } from "../disk/hasher.ts";
 import { type Memory, mapMemory } from "../kernel/memory.ts";
 import type { Reactor, Token } from "../kernel/reactor.ts";
 import { MiB } from "../units.ts";
@@ -30,7 +30,7 @@ import { ZeroScanner } from "./zero-blocks.ts";
 const SLAB_BYTES = 1 * MiB;
 /** Runs of one slab, each at least one block. */
 const RUNS_PER_SLAB_MAX = SLAB_BYTES / CLASSIFY_BLOCK_BYTES;
-/** Most memory for slabs: 15 workers on pieces of 16 MiB, more than any disk can feed. */
+/** Most memory for slabs: four threads hash four pieces of 16 MiB each at a time, more than any disk can feed. */
 const SLABS_BYTES_MAX = 256 * MiB;
 /** Zeros that are hashed lie here; long, so that they cost few jobs. */
 const ZERO_BYTES = 1 * MiB;
@@ -76,10 +76,10 @@ export interface PassOverflow {
 /** Reads the source once. Throws DiskFault, Interrupted, or a usage failure for too many pieces. */
 export function runPass(options: PassOptions, control: WorkControl): PassResult | PassOverflow {
   const workers = options.hashWorkers ?? availableParallelism();
-  const slabCount = slabsFor(workers, options.pieceBytes, options.ranges.totalBytes);
+  const contextsMax = Math.max(workers, 1) * CONTEXTS_PER_THREAD;
+  const slabCount = slabsFor(contextsMax, options.pieceBytes, options.ranges.totalBytes);
   const memory = mapMemory(slabCount * SLAB_BYTES + ZERO_BYTES);
   const reactor = options.openReactor(READS_MAX + RUNS_PER_SLAB_MAX * 2);
-  const contextsMax = Math.max(workers, 1) * 2;
   const algorithm = algorithmOf(options);
   const hasher = openHasher({
     address: memory.address,
@@ -103,9 +103,9 @@ function algorithmOf({ sha256 }: PassOptions): HashAlgorithm {
   return sha256 ? "sha1+sha256" : "sha1";
 }
 
-/** Every worker hashes a piece of its own while the next is being read. */
-function slabsFor(workers: number, pieceBytes: number, bytes: number): number {
-  const wantedBytes = (workers + 1) * pieceBytes + READS_MAX * SLAB_BYTES;
+/** Each context is hashed while the next piece is being read. */
+function slabsFor(contexts: number, pieceBytes: number, bytes: number): number {
+  const wantedBytes = (contexts + 1) * pieceBytes + READS_MAX * SLAB_BYTES;
   return Math.ceil(Math.min(wantedBytes, SLABS_BYTES_MAX, Math.max(bytes, SLAB_BYTES)) / SLAB_BYTES);
 }
 

@@ -7,6 +7,7 @@
 import { availableParallelism } from "node:os";
 import { diskFault } from "../disk/disk-fault.ts";
 import { openHasher } from "../disk/hash-pool.ts";
+import { CONTEXTS_PER_THREAD } from "../disk/hasher.ts";
 import type { DirectMode } from "../disk/open-disk.ts";
 import { PieceScan, SCAN_MEMORY_BYTES } from "../disk/scan.ts";
 import { Segments } from "../disk/segments.ts";
@@ -152,11 +153,12 @@ function scanPieces(reactor: Reactor, source: Source, options: VerifyOptions, co
   const { pieceBytes, extents } = metainfo;
   const digests = PieceDigests.of(metainfo, options.trusted);
   const workers = availableParallelism();
-  const memory = mapMemory(Math.min(MEMORY_BYTES_MAX, Math.max(SCAN_MEMORY_BYTES, (workers + 1) * pieceBytes)));
+  const contextsMax = workers * CONTEXTS_PER_THREAD;
+  const memory = mapMemory(Math.min(MEMORY_BYTES_MAX, Math.max(SCAN_MEMORY_BYTES, (contextsMax + 1) * pieceBytes)));
   const hasher = openHasher({
     address: memory.address,
     lengthBytes: memory.lengthBytes,
-    contextsMax: workers * 2,
+    contextsMax,
     workers: workers > 1 ? workers : 0,
     algorithm: digests.algorithm,
   });
