@@ -20,6 +20,7 @@ import { DIGEST_BYTES, type HashAlgorithm, type HashHandler, type Hasher, type P
 /** What a worker is told when it starts. */
 export interface HashWorkerStart extends HashJobsOptions {
   readonly ring: SharedArrayBuffer;
+  readonly givesWay: boolean;
   readonly wakeFd: number;
 }
 
@@ -34,6 +35,11 @@ export interface HasherOptions {
   readonly algorithm?: HashAlgorithm;
   /** Default true: several contexts at a time, where processor and algorithm are such that it can be done. */
   readonly sideBySide?: boolean;
+  /**
+   * Default false: workers give way to all else that wants a core. For an owner that goes on meanwhile: what is queued then
+   * is hashed side by side, for half of the time (see docs/decisions/0024).
+   */
+  readonly givesWay?: boolean;
 }
 
 /** Four workers hash 8 GiB/s, more than any network or disk of a node delivers. */
@@ -55,6 +61,7 @@ class HashPool implements Hasher {
   readonly #digestBytes: number;
   readonly #rings: HashRing[] = [];
   readonly #jobs: HashJobsOptions;
+  readonly #givesWay: boolean;
   /** What does the jobs in this thread, made with the first one; null where there are workers. */
   #inline: HashJobs | null = null;
   readonly #threads: Worker[] = [];
@@ -77,7 +84,8 @@ class HashPool implements Hasher {
     this.#regionStart = options.address;
     this.#regionBytes = options.lengthBytes;
     this.#digestBytes = DIGEST_BYTES[algorithm];
-    const { address, lengthBytes, contextsMax, sideBySide = true } = options;
+    const { address, lengthBytes, contextsMax, sideBySide = true, givesWay = false } = options;
+    this.#givesWay = givesWay;
     this.#jobs = { address, lengthBytes, contextsMax, algorithm, sideBySide };
     for (let ring = 0; ring < Math.max(workers, 1); ring++) this.#rings.push(new HashRing());
     this.#submitted = new Int32Array(this.#rings.length);
@@ -145,7 +153,7 @@ class HashPool implements Hasher {
   }
 
   #startOf(ring: HashRing): HashWorkerStart {
-    return { ...this.#jobs, ring: ring.shared, wakeFd: this.wakeFd };
+    return { ...this.#jobs, ring: ring.shared, wakeFd: this.wakeFd, givesWay: this.#givesWay };
   }
 
   /** Jobs of a ring that were not reported yet. */

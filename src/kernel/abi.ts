@@ -135,9 +135,15 @@ export const MMSGHDR_BYTES = 64;
 
 /** System call numbers without a wrapper in every libc, asm/unistd.h. */
 export const SYS_STATX = isArm64 ? 291 : 332;
+export const SYS_GETPRIORITY = isArm64 ? 141 : 140;
+export const SYS_SETPRIORITY = isArm64 ? 140 : 141;
 export const SYS_IO_URING_SETUP = 425;
 export const SYS_IO_URING_ENTER = 426;
 export const SYS_IO_URING_REGISTER = 427;
 export const SYS_CACHESTAT = 451;
+/** getpriority(2): the kernel's own answer is 20 minus the nice value, which ends at 19. */
+export const PRIO_PROCESS = 0;
+export const PRIORITY_OF_NICE_0 = 20;
+export const NICE_MAX = 19;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_DIOALIGN = 0x2000;

@@ -5,7 +5,7 @@
  * are out of range silently, so callers assert before the call.
  */
 import { dlopen, type FFIFunction, linkSymbols, type Pointer, toArrayBuffer } from "bun:ffi";
-import { assertRange } from "../errors.ts";
+import { assertRange, ExitCode, Failure } from "../errors.ts";
 
 type ArgumentType = "i32" | "u32" | "i64_fast" | "u64_fast" | "ptr";
 export interface Signature {
@@ -19,12 +19,23 @@ export type ForeignFunctions<All extends Record<string, Signature>> = {
   readonly [Name in keyof All]: ForeignFunction<All[Name]>;
 };
 
-/** Loads a shared library for the life of the thread. Throws where there is none of that name or a symbol is missing. */
+/** Loads a shared library by the first of its names that is known here, for the life of the thread. Throws a Failure with the advice. */
 export function loadLibrary<const All extends Record<string, Signature>>(
-  name: string,
+  what: string,
+  names: readonly string[],
+  advice: string,
   signatures: All,
 ): ForeignFunctions<All> {
-  return dlopen(name, signatures as unknown as Record<string, FFIFunction>).symbols as unknown as ForeignFunctions<All>;
+  const types = signatures as unknown as Record<string, FFIFunction>;
+  const reasons: string[] = [];
+  for (const name of names) {
+    try {
+      return dlopen(name, types).symbols as unknown as ForeignFunctions<All>;
+    } catch (error) {
+      reasons.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  throw new Failure(ExitCode.failed, "libc", `cannot load ${what} (${reasons.join("; ")}); ${advice}`);
 }
 
 export interface LinkedFunction<One extends Signature> {

@@ -5,10 +5,10 @@
  * are asserted to be in range before the call because bun:ffi wraps them silently. Buffers are addresses of mmapped memory (see
  * memory.ts) and belong to the caller; paths and small structures go through two scratch pages that live as long as the thread.
  */
-import { assert, assertRange, ExitCode, Failure } from "../errors.ts";
+import { assert, assertRange } from "../errors.ts";
 import * as abi from "./abi.ts";
 import { Errno } from "./errno.ts";
-import { bufferAt, type ForeignFunctions, loadLibrary } from "./ffi.ts";
+import { bufferAt, loadLibrary } from "./ffi.ts";
 
 export { Errno, errnoName, errnoText } from "./errno.ts";
 
@@ -74,23 +74,7 @@ function libraryNames(): string[] {
   ];
 }
 
-function openLibrary(): ForeignFunctions<typeof SYMBOLS> {
-  const reasons: string[] = [];
-  for (const name of libraryNames()) {
-    try {
-      return loadLibrary(name, SYMBOLS);
-    } catch (error) {
-      reasons.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
-    }
-  }
-  throw new Failure(
-    ExitCode.failed,
-    "libc",
-    `cannot load the C library (${reasons.join("; ")}); a Linux system with glibc or musl is needed`,
-  );
-}
-
-const libc = openLibrary();
+const libc = loadLibrary("the C library", libraryNames(), "a Linux system with glibc or musl is needed", SYMBOLS);
 const errnoView = new Int32Array(bufferAt(libc.__errno_location(), 4));
 
 /** The answer of a call that reports failure as -1: itself, or minus errno. Nothing may run between the call and this. */
@@ -539,4 +523,13 @@ export function ioUringEnter(
 /** io_uring_register(2). */
 export function ioUringRegister(fd: number, operation: number, argument: number, count: number): Result {
   return answer(libc.syscall(abi.SYS_IO_URING_REGISTER, fd, operation, argument, count, 0, 0));
+}
+
+/** setpriority(2): makes the calling thread so much nicer, as nice(1) makes a program. Needs no privilege. */
+export function makeThreadNicer(steps: number): Result {
+  assertSize(steps, "steps");
+  const priority = answer(libc.syscall(abi.SYS_GETPRIORITY, abi.PRIO_PROCESS, 0, 0, 0, 0, 0));
+  if (priority < 0) return priority;
+  const nice = Math.min(abi.PRIORITY_OF_NICE_0 - priority + steps, abi.NICE_MAX);
+  return answer(libc.syscall(abi.SYS_SETPRIORITY, abi.PRIO_PROCESS, 0, nice, 0, 0, 0));
 }

@@ -243,6 +243,8 @@ class PeerRun {
       contextsMax,
       workers: "auto",
       algorithm: this.digests.algorithm,
+      // A seeder's threads pack, and whoever waits for the next block waits for them.
+      givesWay: this.options.role === "deploy",
     });
   }
 

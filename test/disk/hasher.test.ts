@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { openHasher } from "../../src/disk/hash-pool.ts";
 import type { HashAlgorithm, HashHandler, Hasher } from "../../src/disk/hasher.ts";
 import { EventFd } from "../../src/kernel/eventfd.ts";
@@ -195,6 +196,24 @@ for (const [workers, sideBySide] of [
     });
   });
 }
+
+test("workers that give way are nicer than the rest of the program", async () => {
+  const niceValues = () =>
+    readdirSync("/proc/self/task").map((task) => {
+      const stat = readFileSync(`/proc/self/task/${task}/stat`, "utf8");
+      return Number(stat.replace(/^.*\) /, "").split(" ")[16]);
+    });
+  const memory = mapMemory(4096);
+  const own = Math.min(...niceValues());
+  const region = { address: memory.address, lengthBytes: 4096, contextsMax: 2 };
+  const hasher = openHasher({ ...region, workers: 2, givesWay: true });
+  const recorder = new Recorder();
+  for (const context of [0, 1]) hasher.finish(context);
+  await drainUntil(hasher, recorder, 2);
+  expect(niceValues().filter((nice) => nice > own).length).toBeGreaterThanOrEqual(own < 19 ? 2 : 0);
+  hasher.close();
+  memory.free();
+});
 
 test("bytes outside the region are a bug", () => {
   const memory = mapMemory(4096);

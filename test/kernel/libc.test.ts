@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import * as abi from "../../src/kernel/abi.ts";
@@ -20,6 +20,20 @@ test("errno values are this system's", () => {
     if (known !== undefined) expect(`${name} ${value}`).toBe(`${name} ${known}`);
     expect(libc.errnoName(value)).toBe(name);
   }
+});
+
+test("a thread becomes nicer, and never more than nicest", () => {
+  const nice = () =>
+    Number(
+      readFileSync("/proc/thread-self/stat", "utf8")
+        .replace(/^.*\) /, "")
+        .split(" ")[16],
+    );
+  const before = nice();
+  expect(libc.makeThreadNicer(1)).toBe(0);
+  expect(nice()).toBe(Math.min(before + 1, abi.NICE_MAX));
+  expect(libc.makeThreadNicer(0)).toBe(0);
+  expect(nice()).toBe(Math.min(before + 1, abi.NICE_MAX));
 });
 
 test("errno texts", () => {
