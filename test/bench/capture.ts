@@ -5,13 +5,15 @@
  * An ext4 filesystem that is full of one file without zeros, as a loop device in memory, as a plain file in memory and
  * as a loop device on disk: ours (`--extents partclone`) beside partclone's own torrent mode, which hashes in one
  * thread. The limits of the machine are measured in the same rounds: reading the same bytes in the same way with
- * dd(1), SHA-1 on one core and on all, and reading and hashing in one thread, which is what a program that copies can
- * do on a core. A rate is payload over the time from a program's start to its end.
+ * dd(1), SHA-1 by the runtime's library on one core and on all, our own in lanes on all (where the processor can), and
+ * reading and hashing in one thread, which is what a program that copies can do on a core. Shares are of the library's
+ * rate, which any program has. A rate is payload over the time from a program's start to its end.
  */
 import { mkdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { size } from "../../src/cli/options.ts";
+import { hasSha1Instructions } from "../../src/disk/sha1/processor.ts";
 import { MiB } from "../../src/units.ts";
 import { start } from "../harness/diskswarm.ts";
 import { fillRandom, sparseFile } from "../harness/image.ts";
@@ -91,10 +93,10 @@ async function reading(scope: Scope, { path, bytes, isDirect }: Source): Promise
   return { seconds: (performance.now() - beginMs) / 1000, bytes, usage: usageOf(child) };
 }
 
-/** That many processes, each of which hashes all the bytes, read from the source or not. */
-function hashing(processes: number, reads: boolean) {
+/** That many processes of a program of `load/`, each of which hashes all the bytes, read from the source or not. */
+function hashing(program: "hasher.ts" | "lanes.ts", processes: number, reads = false) {
   return async (scope: Scope, { path, bytes }: Source): Promise<Measured> => {
-    const words = [join(import.meta.dir, "load", "hasher.ts"), String(bytes), ...(reads ? [path] : [])];
+    const words = [join(import.meta.dir, "load", program), String(bytes), ...(reads ? [path] : [])];
     const beginMs = performance.now();
     const hashers = Array.from({ length: processes }, () => new Child(scope, [process.execPath, ...words], watched));
     await Promise.all(hashers.map(ended));
@@ -108,9 +110,10 @@ const CONTESTANTS: Record<string, (scope: Scope, source: Source) => Promise<Meas
   ours,
   partclone,
   "limit-read": reading,
-  "limit-sha1-core": hashing(1, false),
-  "limit-sha1-all": hashing(CORES, false),
-  "limit-read-sha1-core": hashing(1, true),
+  "limit-sha1-core": hashing("hasher.ts", 1),
+  "limit-sha1-all": hashing("hasher.ts", CORES),
+  ...(hasSha1Instructions() ? { "limit-lanes-all": hashing("lanes.ts", CORES) } : {}),
+  "limit-read-sha1-core": hashing("hasher.ts", 1, true),
 };
 
 const SOURCES = ["loop-ram", "file-ram", "loop-disk"] as const;
