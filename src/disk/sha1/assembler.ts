@@ -60,10 +60,12 @@ const CODE_BYTES_MAX = 16 * KiB;
 
 export class Assembler {
   readonly #bytes = new Uint8Array(CODE_BYTES_MAX);
+  readonly #view = new DataView(this.#bytes.buffer);
   #length = 0;
 
   /** The code so far. */
   get bytes(): Uint8Array {
+    assert(this.#length <= CODE_BYTES_MAX, "the code is no longer than it may be");
     return this.#bytes.slice(0, this.#length);
   }
 
@@ -244,11 +246,11 @@ export class Assembler {
   }
 
   #int32(value: number): void {
-    for (let shift = 0; shift < 32; shift += 8) this.#byte((value >> shift) & 0xff);
+    this.#view.setInt32(this.#length, value, true);
+    this.#length += 4;
   }
 
   #byte(byte: number): void {
-    assert(this.#length < CODE_BYTES_MAX, "the code is no longer than it may be");
     this.#bytes[this.#length++] = byte;
   }
 }
