@@ -38,7 +38,9 @@ export class EventFd {
   /** Silences the bell. Returns whether it had rung. Look for work after this call, not before. */
   reset(): boolean {
     const result = read(this.fd, buffer.address + 8, 8);
-    assert(result === 8 || result === -Errno.EAGAIN, `reading an eventfd: ${errnoText(result)}`);
+    // A bell that is silent fails with EAGAIN, and this descriptor in no other way. What errno says is not looked at: this is
+    // called so often that the runtime came in between and wrote over it (ENOENT, where it looks for a /proc that is not there).
+    assert(result === 8 || result < 0, `reading an eventfd: ${result}`);
     return result === 8;
   }
 

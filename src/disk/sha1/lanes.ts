@@ -78,6 +78,7 @@ export class Sha1Lanes implements HashLanes {
 
   start(tag: number, context: number, offsetBytes: number, lengthBytes: number): boolean {
     assert(this.#isBegun[context] === 1, "a hash context is begun before it is used");
+    assert(this.#active < LANES_MAX, "an update is given a lane of its own");
     const data = this.regionAddress + offsetBytes;
     const headBytes = this.#fillTail(context, data, lengthBytes);
     const blocks = Math.floor((lengthBytes - headBytes) / BLOCK_BYTES);

@@ -138,6 +138,14 @@ describe.skipIf(!hasInstructions)("SHA-1 in lanes", () => {
   });
 
   test("misuse is a bug", () => {
+    for (let context = 0; context < LANES_MAX; context++) {
+      lanes.begin(context);
+      lanes.start(context, context, 0, 640);
+    }
+    lanes.begin(LANES_MAX);
+    expect(() => lanes.start(0, LANES_MAX, 0, 640)).toThrow("lane of its own");
+    workAll();
+    for (let context = 0; context < LANES_MAX; context++) digestOf(context);
     expect(() => digestOf(1)).toThrow("begun");
     expect(() => lanes.start(0, 1, 0, 64)).toThrow("begun");
     lanes.begin(1);
