@@ -36,8 +36,8 @@ export async function endMachine(action: PowerAction): Promise<never> {
   throw new Failure(ExitCode.failed, "after", `the machine does not ${action} (${why}): switch it off and on`);
 }
 
-/** A shell that ends sooner had no console to read from. */
-const SHELL_START_MS = 1_000;
+/** A shell that ends sooner had no console to read from: nobody leaves one as fast. */
+const SHELL_START_MS = 250;
 
 /** A shell on each of the consoles, until one of them is left. Returns what went wrong, or null. */
 export async function runShell(consoles: readonly string[]): Promise<string | null> {
