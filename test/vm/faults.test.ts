@@ -1,8 +1,9 @@
 /** What happens to machines in a real room: power cuts, pulled cables, disks that fail. */
 import { describe, expect } from "bun:test";
+import { closeSync, copyFileSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameBytes } from "../harness/compare.ts";
-import { sparseFile, stampedImage } from "../harness/image.ts";
+import { sparseFile, stampedImage, writeFully } from "../harness/image.ts";
 import { type Scope, scopedTest } from "../harness/scope.ts";
 import { isRoot } from "../harness/tools.ts";
 import { bootBeforehand } from "../harness/vm-boot.ts";
@@ -26,6 +27,16 @@ function emptyDisk(scope: Scope, lengthBytes: number): VmDisk {
   const path = join(scope.tempDir(), "disk");
   sparseFile(path, lengthBytes);
   return { path, serial: "D1" };
+}
+
+/** A copy of an image with other bytes at its start and in its middle. */
+function changed(scope: Scope, image: string): string {
+  const path = join(scope.tempDir(), "lab.raw");
+  copyFileSync(image, path);
+  const fd = openSync(path, "r+");
+  for (const atMiB of [0, 40]) writeFully(fd, Buffer.alloc(4 * MIB, "another image "), atMiB * MIB);
+  closeSync(fd);
+  return path;
 }
 
 /** Resolves when a line of progress says at least so many percent. */
@@ -60,6 +71,30 @@ describe.skipIf(!isRoot)("a machine in the middle of a deployment", () => {
       expectSameBytes(disk.path, image, IMAGE_BYTES);
       // Half was there when the power went; what was in flight then is small beside it.
       expect(Number(reused)).toBeGreaterThan(IMAGE_BYTES / MIB / 4);
+    },
+    TIMEOUT_MS,
+  );
+
+  scopedTest(
+    "that comes back from a power cut to another image ends with that; without a kernel on it, it is reset and not left by kexec",
+    async (scope) => {
+      const { room, image, server } = await roomWithImage(scope, IMAGE_BYTES / 2);
+      const other = changed(scope, image);
+      const disk = emptyDisk(scope, IMAGE_BYTES / 2);
+      const node = { memoryMiB: MEMORY_MIB, disks: [disk], words: ["diskswarm.linger=0", "diskswarm.after=kexec"] };
+      room.server.shape(MEGABITS);
+      const first = await room.switchOn("first", node);
+      await progressed(first, 50);
+      await first.cutPower();
+      server.child.signal("SIGTERM");
+      await server.expectExit(130);
+      room.server.unshape();
+      await room.serveImages([other]);
+      const second = await room.switchOn("second", node);
+      await second.console.waitFor(/done and flushed, .* MiB were there already/);
+      await second.console.waitFor(/no kexec, but a reboot: no kernel of \/dev\/vda can be started/);
+      await second.waitForReset();
+      expectSameBytes(disk.path, other, IMAGE_BYTES / 2);
     },
     TIMEOUT_MS,
   );
