@@ -41,6 +41,8 @@ function emptyDisk(scope: Scope, lengthBytes = DISK_BYTES): string {
   return path;
 }
 
+const EFIVARS = "/sys/firmware/efi/efivars";
+
 /** A GPT with an EFI system partition that has no removable loader, and a root with a kernel that tells its command line. */
 function bootableImage(scope: Scope): string {
   needTools("sfdisk", "mkfs.vfat", "mmd", "mkfs.ext4", "cpio", "busybox");
@@ -137,6 +139,38 @@ describe.skipIf(!isRoot)("a node", () => {
       await vm.console.waitFor(/starting boot\/vmlinuz of partition 2 \(boot\/grub\/grub\.cfg\)/);
       await server.event("node", ({ phase }) => phase === "kexec");
       await vm.console.waitFor(/booted from the disk: .*test\.mark=7/);
+    },
+    TIMEOUT_MS,
+  );
+
+  scopedTest(
+    "under UEFI whose variables are read-only says why the disk has no boot entry, and what to do",
+    async (scope) => {
+      needTools("efibootmgr");
+      const { admin, cable } = await site(scope);
+      const image = bootableImage(scope);
+      const [torrent, key] = [join(scope.tempDir(), "lab.torrent"), join(scope.tempDir(), "key")];
+      await succeed(scope, ["keygen", "-o", key]);
+      await succeed(scope, ["capture", image, "-o", torrent, "--sign", key]);
+      const boot = await buildBoot(scope, "--two-stage");
+      const serve = (word: string) => start(scope, ["serve", word, "--boot", boot.folder], { machine: admin });
+      const unsigned = serve(image);
+      const { server: url } = await unsigned.event("start");
+      const words = [`diskswarm.key=${readFileSync(`${key}.pub`, "utf8").trim()}`, "diskswarm.after=shell", "rd.shell"];
+      const commandLine = ["console=ttyS0", `diskswarm.server=${url}`, "diskswarm.linger=0", ...words].join(" ");
+      const disks = [{ path: emptyDisk(scope, 160 * 1024 * 1024), serial: "D1" }];
+      const options = { memoryMiB: MEMORY_MIB, cable, disks, kernel: { ...boot, commandLine } };
+      const vm = await Vm.start(scope, "node", { firmware: "uefi", ...options });
+      // It is in a shell before it deploys: what it will find can be made there.
+      await vm.console.waitFor(/is not signed[\s\S]*# $/);
+      unsigned.child.signal("SIGTERM");
+      await unsigned.expectExit(130);
+      await serve(`${torrent}=${image}`).event("start");
+      // Whoever leaves a shell at once is taken for a console that cannot be read.
+      vm.console.type(`sleep 1; mount -o remount,ro ${EFIVARS}; exit\n`);
+      await vm.console.waitFor(
+        /UEFI has no boot entry for \\EFI\\debian\\shimx64\.efi .*: efibootmgr .*Read-only file system.*; choose/,
+      );
     },
     TIMEOUT_MS,
   );
