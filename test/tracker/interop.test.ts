@@ -50,9 +50,10 @@ async function opentracker(scope: Scope): Promise<number> {
     "allowed",
   ];
   const child = new Child(scope, argv, { cwd: folder });
-  await until("opentracker answers", async () => {
+  // It answers before it has read its whitelist. Who stops is not remembered.
+  await until("opentracker answers for the whitelisted torrent", async () => {
     if (!child.running) throw new Error(child.describe());
-    return await fetch(`http://127.0.0.1:${port}/stats`).then(
+    return await ask(`http://127.0.0.1:${port}/announce`, 9, { event: "stopped" }).then(
       () => true,
       () => false,
     );
