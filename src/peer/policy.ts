@@ -26,6 +26,9 @@ const PACKED_SHARE = 1 / 4;
 const PACKED_BYTES_MAX = 16 * MiB;
 /** Of `--memory`, what the buffers of connections take (two outboxes and a control buffer each); slabs have the rest. */
 const CONNECTIONS_BYTES = 3 * MiB;
+/** What hashing side by side and its compiling hold (decision 0024); the smallest pools have no slab to spare for it. */
+const HASHING_BYTES = 5 * MiB;
+const HASHING_POOL_BYTES_MIN = 32 * MiB;
 /** A pool up to this size is one of a machine with little memory. */
 const POOL_BYTES_SMALL = 64 * MiB;
 /** What a busy node touches of its program; giving back more often than is needed only costs faults. */
@@ -47,7 +50,8 @@ export function planMemory(
   const packedBytes = packs
     ? Math.floor(Math.min(poolBytes * PACKED_SHARE, PACKED_BYTES_MAX) / slabBytes) * slabBytes
     : 0;
-  const slabCount = Math.floor((poolBytes - CONNECTIONS_BYTES - packedBytes) / slabBytes);
+  const otherBytes = CONNECTIONS_BYTES + (poolBytes >= HASHING_POOL_BYTES_MIN ? HASHING_BYTES : 0);
+  const slabCount = Math.floor((poolBytes - otherBytes - packedBytes) / slabBytes);
   const intakeSlabsMax = seedOnly ? 0 : Math.floor((slabCount * 3) / 4);
   const outstandingBytes = Math.max(BLOCK_BYTES, Math.min(TUNING_DEFAULT.outstandingBytesPerSource, poolBytes / 32));
   return {
