@@ -7,7 +7,6 @@ import { nowMs } from "../kernel/clock.ts";
 import { mapMemory } from "../kernel/memory.ts";
 import type { Address, Reactor, Token } from "../kernel/reactor.ts";
 import type { Listener } from "../kernel/sockets.ts";
-import { SLICE_BYTES_MIN } from "../swarm/line.ts";
 import { MetadataFetch, type MetadataFetchActions } from "../swarm/metadata-fetch.ts";
 import { OUTBOX_BYTES, TUNING_DEFAULT } from "../swarm/policy.ts";
 import { Random } from "../swarm/random.ts";
@@ -68,7 +67,7 @@ class MetadataHost implements ConnectionHost, LinkObserver, MetadataFetchActions
   readonly scratchAddress: number;
   readonly scratchBytes = SCRATCH_BYTES;
   /** No payload is sent. */
-  readonly sliceBytes = SLICE_BYTES_MIN;
+  readonly sliceBytes = TUNING_DEFAULT.sliceBytesMin;
   /** Addresses heard of while the metadata was fetched: the swarm proper begins with them. */
   readonly known: PeerAddress[] = [];
   readonly #memory = mapMemory(SCRATCH_BYTES);

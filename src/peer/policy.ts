@@ -1,6 +1,7 @@
 /**
  * How a peer divides its memory: slabs, requests and reads ahead for a given `--memory`.
  */
+import { SLICE_BYTES_MAX } from "../swarm/line.ts";
 import { type SwarmTuning, TUNING_DEFAULT, UPLOAD_SLOTS_SEEDER } from "../swarm/policy.ts";
 import { BLOCK_BYTES, POOL_BYTES_MIN } from "../limits.ts";
 import { KiB, MiB } from "../units.ts";
@@ -15,6 +16,8 @@ export interface MemoryPlan {
   readonly readsMax: number;
   /** More resident pages of the program than this are given back; null: never. */
   readonly programBytesMax: number | null;
+  /** Pieces are hashed side by side, whose code costs 10 MB more while it is made and compiled (decision 0024). */
+  readonly hashesSideBySide: boolean;
   readonly tuning: SwarmTuning;
 }
 
@@ -26,9 +29,9 @@ const PACKED_SHARE = 1 / 4;
 const PACKED_BYTES_MAX = 16 * MiB;
 /** Of `--memory`, what the buffers of connections take (two outboxes and a control buffer each); slabs have the rest. */
 const CONNECTIONS_BYTES = 3 * MiB;
-/** What hashing side by side and its compiling hold (decision 0024); the smallest pools have no slab to spare for it. */
-const HASHING_BYTES = 5 * MiB;
-const HASHING_POOL_BYTES_MIN = 32 * MiB;
+/** What a pool of this size leaves for the runtime's heap, which grows with what is in flight; smaller pools have no slab to spare. */
+const RUNTIME_BYTES = 10 * MiB;
+const RUNTIME_POOL_BYTES_MIN = 32 * MiB;
 /** A pool up to this size is one of a machine with little memory. */
 const POOL_BYTES_SMALL = 64 * MiB;
 /** What a busy node touches of its program; giving back more often than is needed only costs faults. */
@@ -50,7 +53,7 @@ export function planMemory(
   const packedBytes = packs
     ? Math.floor(Math.min(poolBytes * PACKED_SHARE, PACKED_BYTES_MAX) / slabBytes) * slabBytes
     : 0;
-  const otherBytes = CONNECTIONS_BYTES + (poolBytes >= HASHING_POOL_BYTES_MIN ? HASHING_BYTES : 0);
+  const otherBytes = CONNECTIONS_BYTES + (poolBytes >= RUNTIME_POOL_BYTES_MIN ? RUNTIME_BYTES : 0);
   const slabCount = Math.floor((poolBytes - otherBytes - packedBytes) / slabBytes);
   const intakeSlabsMax = seedOnly ? 0 : Math.floor((slabCount * 3) / 4);
   const outstandingBytes = Math.max(BLOCK_BYTES, Math.min(TUNING_DEFAULT.outstandingBytesPerSource, poolBytes / 32));
@@ -60,12 +63,15 @@ export function planMemory(
     packedBytes,
     intakeSlabsMax,
     readsMax: Math.max(2, Math.floor(slabCount / 4)),
+    hashesSideBySide: poolBytes > POOL_BYTES_SMALL,
     programBytesMax: poolBytes <= POOL_BYTES_SMALL ? PROGRAM_BYTES_MAX : null,
+    // Of many short sends the runtime's heap is 10 to 25 MB larger (decision 0026): a small machine takes long ones.
     tuning: {
       ...TUNING_DEFAULT,
       packedBlocks: packs,
       blockBytesMax: Math.max(BLOCK_BYTES, Math.min(blockBytesMax, slabBytes)),
       outstandingBytesPerSource: outstandingBytes,
+      sliceBytesMin: poolBytes > POOL_BYTES_SMALL ? TUNING_DEFAULT.sliceBytesMin : SLICE_BYTES_MAX,
       uploadSlots: seedOnly ? UPLOAD_SLOTS_SEEDER : TUNING_DEFAULT.uploadSlots,
     },
   };

@@ -9,17 +9,19 @@
 import { MiB } from "../units.ts";
 import { LINE_FORGOTTEN, LINE_MEASURED_BYTES, LINE_MEASURED_MS, SLICE_MS, UNIT_BYTES } from "./policy.ts";
 
-/** Where nothing is known the line is taken to be slow: a fast one is measured within 20 ms. */
-export const SLICE_BYTES_MIN = UNIT_BYTES;
 export const SLICE_BYTES_MAX = 1 * MiB;
 
 export class Line {
   /** What it carries when it is busy, as far as was seen; 0: nothing was measured. */
   bytesPerMs = 0;
-  /** A power of two, from SLICE_BYTES_MIN to SLICE_BYTES_MAX. */
-  sliceBytes: number = SLICE_BYTES_MIN;
+  /** A power of two, from the least to SLICE_BYTES_MAX. Where nothing is known the line is taken to be slow: a fast one is measured within 20 ms. */
+  sliceBytes: number;
   private measuredBytes = 0;
   private measuredSinceMs = 0;
+
+  constructor(private readonly sliceBytesMin: number) {
+    this.sliceBytes = sliceBytesMin;
+  }
 
   /** Payload crossed it. */
   carried(nowMs: number, lengthBytes: number): void {
@@ -30,12 +32,12 @@ export class Line {
     this.bytesPerMs = Math.max(rate, this.bytesPerMs + (rate - this.bytesPerMs) * LINE_FORGOTTEN);
     this.measuredBytes = 0;
     this.measuredSinceMs = nowMs;
-    this.sliceBytes = sliceOf(this.bytesPerMs);
+    this.sliceBytes = Math.max(this.sliceBytesMin, sliceOf(this.bytesPerMs));
   }
 }
 
 /** The largest power of two that the line carries in SLICE_MS. */
 function sliceOf(bytesPerMs: number): number {
-  const bytes = Math.max(SLICE_BYTES_MIN, Math.min(bytesPerMs * SLICE_MS, SLICE_BYTES_MAX));
+  const bytes = Math.max(UNIT_BYTES, Math.min(bytesPerMs * SLICE_MS, SLICE_BYTES_MAX));
   return 2 ** Math.floor(Math.log2(bytes));
 }

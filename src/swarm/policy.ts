@@ -21,6 +21,8 @@ export interface SwarmTuning {
   readonly blockBytesMax: number;
   /** Our `ds_zstd` offer: blocks come packed where the sender finds that worth while. */
   readonly packedBlocks: boolean;
+  /** Least of a slice of our line (`line.ts`), however slow it is. */
+  readonly sliceBytesMin: number;
   /** Requested and not yet received, per source, to begin with; grows to four times this with rate * latency. */
   readonly outstandingBytesPerSource: number;
   /** Pieces begun and not yet fully received; of pieces smaller than what is outstanding per source more. */
@@ -66,6 +68,7 @@ export const TUNING_DEFAULT: SwarmTuning = {
   blockBytesMax: 1 * MiB,
   // The host says yes where it can inflate.
   packedBlocks: false,
+  sliceBytesMin: UNIT_BYTES,
   // 8 ms of a gigabit link: covers a LAN's latency and the scheduling of a busy sender.
   outstandingBytesPerSource: 1 * MiB,
   // One more than are granted at a time: a node then takes what is offered, and begins little that it has to wait for.

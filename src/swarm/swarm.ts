@@ -40,8 +40,8 @@ export class Swarm implements SessionEvents, DownloadHost {
   bytesLeft: number;
   uploadedBytes = 0;
   /** Our line, as far as payload shows it. */
-  readonly receiving = new Line();
-  readonly sending = new Line();
+  readonly receiving: Line;
+  readonly sending: Line;
   /** Time of the event being handled. */
   nowMs = 0;
   private readonly have: Bitfield;
@@ -68,6 +68,8 @@ export class Swarm implements SessionEvents, DownloadHost {
       "slabs are a power of two",
     );
     assert(options.blockBytesMax >= UNIT_BYTES && options.blockBytesMax <= options.slabBytes, "a block fits a slab");
+    this.receiving = new Line(options.sliceBytesMin);
+    this.sending = new Line(options.sliceBytesMin);
     this.have = Bitfield.fromWire(initialHave.toWire(), pieceCount);
     this.completed = new Int32Array(pieceCount);
     const sessionsMax = options.dialMax + options.acceptMax + SESSIONS_SPARE;

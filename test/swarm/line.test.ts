@@ -1,6 +1,6 @@
 /** The line's rate and its slices, and that requests follow them. */
 import { describe, expect, test } from "bun:test";
-import { Line, SLICE_BYTES_MAX, SLICE_BYTES_MIN } from "../../src/swarm/line.ts";
+import { Line, SLICE_BYTES_MAX } from "../../src/swarm/line.ts";
 import { KiB, MiB, pieceIndex } from "../../src/units.ts";
 import { BLOCK, Host, Remote } from "./harness.ts";
 
@@ -15,7 +15,7 @@ function busy(line: Line, mbit: number, fromMs: number, ms: number): number {
 
 describe("a line's slice", () => {
   test("of a line of which nothing is known is one unit", () => {
-    expect(new Line().sliceBytes).toBe(SLICE_BYTES_MIN);
+    expect(new Line(BLOCK).sliceBytes).toBe(BLOCK);
   });
 
   test.each([
@@ -27,19 +27,25 @@ describe("a line's slice", () => {
     [10_000, 1 * MiB],
     [100_000, SLICE_BYTES_MAX],
   ])("at %d Mbit/s is %d bytes", (mbit, bytes) => {
-    const line = new Line();
+    const line = new Line(BLOCK);
     busy(line, mbit, 1_000, 5_000);
     expect(line.sliceBytes).toBe(bytes);
   });
 
+  test("is never less than the least that is asked for", () => {
+    const line = new Line(256 * KiB);
+    busy(line, 10, 1_000, 5_000);
+    expect(line.sliceBytes).toBe(256 * KiB);
+  });
+
   test("grows within 40 ms of a fast line, though it was idle before", () => {
-    const line = new Line();
+    const line = new Line(BLOCK);
     busy(line, 10_000, 1_000_000, 40);
     expect(line.sliceBytes).toBe(1 * MiB);
   });
 
   test("stays while the line idles, and shrinks when it is slower for long", () => {
-    const line = new Line();
+    const line = new Line(BLOCK);
     const idleSinceMs = busy(line, 1_000, 1_000, 1_000);
     const againMs = busy(line, 100, idleSinceMs + 60_000, 500);
     expect(line.sliceBytes).toBe(256 * KiB);
@@ -48,7 +54,7 @@ describe("a line's slice", () => {
   });
 
   test("is not of less than 20 ms and 1 MiB: a burst says nothing", () => {
-    const line = new Line();
+    const line = new Line(BLOCK);
     busy(line, 1_000, 0, 500);
     const before = line.sliceBytes;
     line.carried(501, 16 * MiB);
