@@ -134,7 +134,10 @@ function tune(fd: number): void {
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX);
 }
 
-/** At most so many bytes wait in the kernel until TCP may send them (tcp(7), TCP_NOTSENT_LOWAT); more than UNSENT_BYTES_MAX is never of use. */
+/**
+ * At most so many bytes wait in the kernel until TCP may send them (tcp(7), TCP_NOTSENT_LOWAT); more than UNSENT_BYTES_MAX
+ * is never of use. A socket whose other end is gone may refuse; the next operation on it says so.
+ */
 export function limitUnsent(fd: number, unsentBytes: number): void {
   libc.setsockoptInt(fd, abi.IPPROTO_TCP, abi.TCP_NOTSENT_LOWAT, Math.min(unsentBytes, UNSENT_BYTES_MAX));
 }

@@ -16,8 +16,6 @@ export interface MemoryPlan {
   readonly readsMax: number;
   /** More resident pages of the program than this are given back; null: never. */
   readonly programBytesMax: number | null;
-  /** Pieces are hashed side by side, whose code costs 10 MB more while it is made and compiled (decision 0024). */
-  readonly hashesSideBySide: boolean;
   readonly tuning: SwarmTuning;
 }
 
@@ -29,7 +27,7 @@ const PACKED_SHARE = 1 / 4;
 const PACKED_BYTES_MAX = 16 * MiB;
 /** Of `--memory`, what the buffers of connections take (two outboxes and a control buffer each); slabs have the rest. */
 const CONNECTIONS_BYTES = 3 * MiB;
-/** What a pool of this size leaves for the runtime's heap, which grows with what is in flight; smaller pools have no slab to spare. */
+/** What a small pool leaves for the runtime's heap, so that a node of `--memory 32M` stays below 96 MB; smaller ones have no slab to spare. */
 const RUNTIME_BYTES = 10 * MiB;
 const RUNTIME_POOL_BYTES_MIN = 32 * MiB;
 /** A pool up to this size is one of a machine with little memory. */
@@ -53,8 +51,9 @@ export function planMemory(
   const packedBytes = packs
     ? Math.floor(Math.min(poolBytes * PACKED_SHARE, PACKED_BYTES_MAX) / slabBytes) * slabBytes
     : 0;
-  const otherBytes = CONNECTIONS_BYTES + (poolBytes >= RUNTIME_POOL_BYTES_MIN ? RUNTIME_BYTES : 0);
-  const slabCount = Math.floor((poolBytes - otherBytes - packedBytes) / slabBytes);
+  const isSmall = poolBytes <= POOL_BYTES_SMALL;
+  const runtimeBytes = isSmall && poolBytes >= RUNTIME_POOL_BYTES_MIN ? RUNTIME_BYTES : 0;
+  const slabCount = Math.floor((poolBytes - CONNECTIONS_BYTES - runtimeBytes - packedBytes) / slabBytes);
   const intakeSlabsMax = seedOnly ? 0 : Math.floor((slabCount * 3) / 4);
   const outstandingBytes = Math.max(BLOCK_BYTES, Math.min(TUNING_DEFAULT.outstandingBytesPerSource, poolBytes / 32));
   return {
@@ -63,15 +62,14 @@ export function planMemory(
     packedBytes,
     intakeSlabsMax,
     readsMax: Math.max(2, Math.floor(slabCount / 4)),
-    hashesSideBySide: poolBytes > POOL_BYTES_SMALL,
-    programBytesMax: poolBytes <= POOL_BYTES_SMALL ? PROGRAM_BYTES_MAX : null,
-    // Of many short sends the runtime's heap is 10 to 25 MB larger (decision 0026): a small machine takes long ones.
+    programBytesMax: isSmall ? PROGRAM_BYTES_MAX : null,
     tuning: {
       ...TUNING_DEFAULT,
       packedBlocks: packs,
       blockBytesMax: Math.max(BLOCK_BYTES, Math.min(blockBytesMax, slabBytes)),
       outstandingBytesPerSource: outstandingBytes,
-      sliceBytesMin: poolBytes > POOL_BYTES_SMALL ? TUNING_DEFAULT.sliceBytesMin : SLICE_BYTES_MAX,
+      // Of many short sends the runtime's heap becomes 10 to 25 MB larger (decision 0026): a small machine has long ones.
+      sliceBytesMin: isSmall ? SLICE_BYTES_MAX : TUNING_DEFAULT.sliceBytesMin,
       uploadSlots: seedOnly ? UPLOAD_SLOTS_SEEDER : TUNING_DEFAULT.uploadSlots,
     },
   };

@@ -245,7 +245,6 @@ class PeerRun {
       algorithm: this.digests.algorithm,
       // A seeder's threads pack, and whoever waits for the next block waits for them.
       givesWay: this.options.role === "deploy",
-      sideBySide: this.plan.hashesSideBySide,
     });
   }
 

@@ -7,7 +7,7 @@
  * the processor's time (decision 0026).
  */
 import { MiB } from "../units.ts";
-import { LINE_FORGOTTEN, LINE_MEASURED_BYTES, LINE_MEASURED_MS, SLICE_MS, UNIT_BYTES } from "./policy.ts";
+import { LINE_FORGOTTEN, LINE_MEASURED_BYTES, LINE_MEASURED_MS, SLICE_MS } from "./policy.ts";
 
 export const SLICE_BYTES_MAX = 1 * MiB;
 
@@ -19,6 +19,7 @@ export class Line {
   private measuredBytes = 0;
   private measuredSinceMs = 0;
 
+  /** `sliceBytesMin`: a power of two. */
   constructor(private readonly sliceBytesMin: number) {
     this.sliceBytes = sliceBytesMin;
   }
@@ -32,12 +33,7 @@ export class Line {
     this.bytesPerMs = Math.max(rate, this.bytesPerMs + (rate - this.bytesPerMs) * LINE_FORGOTTEN);
     this.measuredBytes = 0;
     this.measuredSinceMs = nowMs;
-    this.sliceBytes = Math.max(this.sliceBytesMin, sliceOf(this.bytesPerMs));
+    const bytes = Math.max(this.sliceBytesMin, Math.min(this.bytesPerMs * SLICE_MS, SLICE_BYTES_MAX));
+    this.sliceBytes = 2 ** Math.floor(Math.log2(bytes));
   }
-}
-
-/** The largest power of two that the line carries in SLICE_MS. */
-function sliceOf(bytesPerMs: number): number {
-  const bytes = Math.max(UNIT_BYTES, Math.min(bytesPerMs * SLICE_MS, SLICE_BYTES_MAX));
-  return 2 ** Math.floor(Math.log2(bytes));
 }
